@@ -1,0 +1,40 @@
+// What the library throws.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace ravine {
+
+/// The root of all exceptions of this library.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// An argument is wrong: which one, what was expected and what came stand in the text. Nothing has
+/// been changed.
+class ArgumentError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// An array has a type of elements that is not supported where it was passed.
+class TypeError : public ArgumentError {
+ public:
+  using ArgumentError::ArgumentError;
+};
+
+/// The machine or the build lacks what was asked for: an instruction set, a GPU.
+class UnavailableError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Throws `ArgumentError` unless `value` is in [low, high], or in [low, high) if `high` is excluded.
+void require_range(const char* name, double value, double low, double high, bool excluded = false);
+
+/// Throws `ArgumentError` unless `value` is finite and at least 0, or above 0 if `positive`.
+void require_size(const char* name, double value, bool positive = false);
+
+}  // namespace ravine

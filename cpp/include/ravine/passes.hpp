@@ -1,0 +1,83 @@
+// The elementwise work around a rule, the same for every optimizer: unscale, accumulate, clip,
+// decay, average. Formulas and their order: docs/semantics.md.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "ravine/portable.hpp"
+
+namespace ravine {
+
+/// What the passes of one update do; numbers in double, rounded once to the type of the arithmetic.
+struct Passes {
+  double gradient_scale = 1.0;                                    ///< 1 / loss scale
+  std::int64_t accumulated = 1;                                   ///< micro-steps in this update
+  double clip_value = std::numeric_limits<double>::infinity();    ///< bound of each element
+  double decay = 0.0;                                             ///< weight decay times the rate
+  bool averages = false;                                          ///< keep a moving average
+  bool average_starts = false;                                    ///< the first update: copy
+  double ema_momentum = 0.99;                                     ///< in [0, 1]
+  bool overwrites = false;                                        ///< copy the average back
+};
+
+/// From a gradient as it came to the gradient that is clipped.
+template <class T>
+struct Unscale {
+  T gradient_scale;
+
+  RAVINE_PORTABLE T operator()(T g) const { return g * gradient_scale; }
+};
+
+/// The mean of the gradients of a window of micro-steps; leaves the accumulator empty.
+template <class T>
+struct FinishAccumulation {
+  T gradient_scale, accumulated;
+
+  RAVINE_PORTABLE T operator()(T g, T& accumulator) const {
+    const T mean = mean_of(g, accumulator);
+    accumulator = T(0);
+    return mean;
+  }
+  RAVINE_PORTABLE T mean_of(T g, T accumulator) const {
+    return (g * gradient_scale + accumulator) / accumulated;
+  }
+};
+
+/// Clips to a norm (by a factor) and to a value. A factor of 1 and a bound of infinity change no bit.
+template <class T>
+struct Clip {
+  T factor, value;
+
+  RAVINE_PORTABLE T operator()(T g) const {
+    g *= factor;
+    // Comparisons, not fmin and fmax: those would swallow NaN.
+    g = g < -value ? -value : g;
+    return g > value ? value : g;
+  }
+};
+
+/// Weight decay, decoupled from the gradient: w = w - w * weight_decay * learning_rate.
+template <class T>
+struct Decay {
+  T decay;
+  bool decays;  ///< apart from the number: w - w * 0 is not w for infinities and negative zero
+
+  RAVINE_PORTABLE void operator()(T& w) const { w = decays ? w - w * decay : w; }
+};
+
+/// Exponential moving average of the variable. The first update copies instead, and an update that
+/// overwrites copies back: the backends see to both.
+template <class T>
+struct Average {
+  T ema_momentum, one_minus_ema_momentum;
+
+  explicit Average(const Passes& passes)
+      : ema_momentum(T(passes.ema_momentum)), one_minus_ema_momentum(T(1 - passes.ema_momentum)) {}
+
+  RAVINE_PORTABLE void operator()(T w, T& average) const {
+    average = ema_momentum * average + one_minus_ema_momentum * w;
+  }
+};
+
+}  // namespace ravine

@@ -1,0 +1,73 @@
+// Plan: variables and their slots, checked once and cut into chunks; steps over all of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ravine/options.hpp"
+#include "ravine/rules.hpp"
+#include "ravine/tensor.hpp"
+
+namespace ravine {
+
+/// An array to train and the state that goes with it. All are the caller's and must outlive the
+/// plan. Slots, average and accumulator have the size of the variable and the type
+/// `arithmetic_dtype(value.dtype)`, and lie without gaps in the order in which the elements of the
+/// variable lie in memory.
+struct Variable {
+  std::string name;  ///< for messages
+  TensorView value;
+  std::vector<TensorView> slots;
+  TensorView average;      ///< for `Options::use_ema`; may be absent
+  TensorView accumulator;  ///< for `Options::gradient_accumulation_steps`; may be absent
+};
+
+/// What `Plan::step` did.
+struct StepReport {
+  std::int64_t gradients = 0;  ///< how many were present
+  bool updated = false;        ///< false: only accumulated
+};
+
+/// Variables of one device, bound, checked and cut once, then stepped together.
+///
+/// A step that throws has changed nothing. Steps on one plan exclude each other; steps on different
+/// plans may run at the same time.
+class Plan {
+ public:
+  /// Throws `ArgumentError` if a view does not fit its variable, is read-only, or if two of the
+  /// arrays share memory.
+  explicit Plan(std::vector<Variable> variables);
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
+  ~Plan();
+
+  /// One call of Keras's `apply`: accumulates the gradients or updates the variables, one gradient
+  /// for each variable, in their order, an empty view for one that is missing. Any supported type
+  /// and any strides; the shape of the variable.
+  ///
+  /// `iteration` counts the calls before this one, `learning_rate` is that of this call. `rule`
+  /// advances when the variables are updated. Throws `ArgumentError`.
+  StepReport step(AnyRule& rule, const Options& options, double learning_rate,
+                  std::int64_t iteration, std::span<const TensorView> gradients);
+
+  /// Copies the averages into the variables.
+  void overwrite_with_averages();
+
+  /// Whether weight decay applies to variable number `index`; true at first.
+  void set_decays(std::size_t index, bool decays);
+
+  /// Whether variable number `index` has received a gradient since its last update.
+  bool received(std::size_t index) const;
+  void set_received(std::size_t index, bool received);
+
+  std::size_t size() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ravine

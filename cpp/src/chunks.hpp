@@ -1,0 +1,54 @@
+// The rows that a backend works on, one a variable, and how they are cut into chunks: the same for
+// both backends.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "layout.hpp"
+#include "ravine/rules.hpp"
+
+namespace ravine {
+
+/// Elements under one leaf of the tree by which norms are summed.
+inline constexpr std::int64_t tile_size = 2048;
+
+/// Elements that one thread takes at a time: small enough to share out, large enough to stream.
+inline constexpr std::int64_t chunk_size = 8 * tile_size;
+
+/// A variable in one step. Slots, average and accumulator are of the arithmetic type.
+struct Row {
+  Array w, g;
+  void* slots[max_slots] = {};
+  void* average = nullptr;
+  void* accumulator = nullptr;
+  std::int64_t size = 0;
+  std::int64_t first_tile = 0;
+  double clip_factor = 1.0;
+  bool decays = true;
+  bool updates = false;  ///< false: no gradient, only averaged
+};
+
+/// A piece of one variable.
+struct Chunk {
+  std::int64_t begin = 0;
+  std::int64_t size = 0;
+  std::int64_t row = 0;
+};
+
+/// All chunks, and the items that threads take: runs of chunks of `chunk_size` elements together.
+struct Chunks {
+  std::vector<Chunk> chunks;
+  std::vector<std::int64_t> items;  ///< item i: chunks items[i] to items[i + 1]
+  std::int64_t tiles = 0;
+  std::int64_t elements = 0;
+};
+
+/// Cuts variables of the given sizes; sets the `first_tile` of each.
+Chunks cut(std::span<Row> rows);
+
+/// Sums by a fixed tree: value i to accumulator i % 256 in order, then 256 to 1 by halving.
+double sum_tree(const double* values, std::int64_t count);
+
+}  // namespace ravine

@@ -1,0 +1,205 @@
+#include "ravine/plan.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <utility>
+
+#include "binding.hpp"
+#include "chunks.hpp"
+#include "cpu/backend.hpp"
+#include "cpu/floating_point.hpp"
+#include "cuda/backend.hpp"
+#include "ravine/error.hpp"
+#include "written_memory.hpp"
+
+namespace ravine {
+
+struct Plan::State {
+  std::mutex mutex;
+  Device device;
+  std::vector<Binding> bindings;
+  std::vector<Row> rows;
+  Chunks chunks;
+  WrittenMemory written;
+  std::size_t slot_count = 0;
+  bool has_averages = true, has_accumulators = true;
+  std::int64_t update_bytes = 0;
+  std::vector<char> received;
+  std::vector<double> tiles, sums;
+
+  explicit State(std::vector<Variable> variables);
+
+  void check(const AnyRule& rule, const Options& options, std::size_t gradients) const;
+  std::int64_t bind(std::span<const TensorView> gradients);
+  void find_clip_factors(const Options& options, const Passes& passes);
+  double norm_of(std::size_t row) const;
+  cpu::Work work(std::int64_t bytes) const;
+};
+
+Plan::State::State(std::vector<Variable> variables) {
+  if (!variables.empty()) device = variables.front().value.device;
+  if (device.type == DeviceType::cuda) cuda::require(device);
+  for (std::size_t i = 0; i < variables.size(); ++i) {
+    const Variable& variable = variables[i];
+    if (i == 0) slot_count = variable.slots.size();
+    if (variable.slots.size() != slot_count || slot_count > max_slots) {
+      throw ArgumentError("All variables must have the same number of slots, at most " +
+                          std::to_string(max_slots) + ".");
+    }
+    if (variable.value.device != device) {
+      throw ArgumentError("All variables must be on one device; " + label(i, variable.name) +
+                          " is on another than the first.");
+    }
+    has_averages &= variable.average.present;
+    has_accumulators &= variable.accumulator.present;
+    bindings.emplace_back(i, variable);
+    written.add(variable.value, label(i, variable.name));
+    for (const TensorView& state : bindings.back().state()) {
+      written.add(state, "the state of " + label(i, variable.name));
+    }
+  }
+  written.check();
+  for (Binding& binding : bindings) {
+    rows.push_back(binding.row());
+    update_bytes += binding.update_bytes();
+  }
+  chunks = cut(rows);
+  received.resize(rows.size());
+  tiles.resize(static_cast<std::size_t>(chunks.tiles));
+  sums.resize(rows.size());
+}
+
+void Plan::State::check(const AnyRule& any_rule, const Options& options,
+                        std::size_t gradients) const {
+  options.check();
+  std::visit(
+      [&](const auto& rule) {
+        rule.check();
+        if (rule.slots().size() != slot_count && !rows.empty()) {
+          throw ArgumentError("The rule needs " + std::to_string(rule.slots().size()) +
+                              " slots a variable, and the plan was built with " +
+                              std::to_string(slot_count) + ".");
+        }
+      },
+      any_rule);
+  if (gradients != rows.size()) {
+    throw ArgumentError("There must be one gradient for each variable: " +
+                        std::to_string(rows.size()) +
+                        ", with None for a missing one. Received: " + std::to_string(gradients) +
+                        ".");
+  }
+  if (options.use_ema && !has_averages) {
+    throw ArgumentError("use_ema needs an average for each variable; the plan was built without.");
+  }
+  if (options.window() > 1 && !has_accumulators) {
+    throw ArgumentError(
+        "gradient_accumulation_steps needs an accumulator for each variable; the plan was built "
+        "without.");
+  }
+}
+
+/// Points the rows at these gradients; returns how many there are. May throw, writes no array.
+std::int64_t Plan::State::bind(std::span<const TensorView> gradients) {
+  std::int64_t present = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i].updates = gradients[i].present;
+    if (!gradients[i].present) continue;
+    bindings[i].bind_gradient(gradients[i], written, rows[i]);
+    ++present;
+  }
+  if (present == 0) throw ArgumentError("No gradient was given for any variable.");
+  return present;
+}
+
+cpu::Work Plan::State::work(std::int64_t bytes) const {
+  return {rows.data(), chunks.chunks.data(), chunks.items.data(),
+          static_cast<std::int64_t>(chunks.items.size()) - 1, bytes};
+}
+
+double Plan::State::norm_of(std::size_t row) const {
+  const std::int64_t count = (rows[row].size + tile_size - 1) / tile_size;
+  return rows[row].updates && count > 0 ? sum_tree(tiles.data() + rows[row].first_tile, count)
+                                        : 0.0;
+}
+
+void Plan::State::find_clip_factors(const Options& options, const Passes& passes) {
+  for (Row& row : rows) row.clip_factor = 1.0;
+  if (!options.clipnorm && !options.global_clipnorm) return;
+  cpu::backend().sum_squares(passes, work(4 * chunks.elements), tiles.data());
+  // "not below" rather than "above": the norm of a gradient with NaN must not leave it unclipped.
+  const auto factor = [](double norm, double bound) { return norm <= bound ? 1.0 : bound / norm; };
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    sums[i] = norm_of(i);
+    if (options.clipnorm) rows[i].clip_factor = factor(std::sqrt(sums[i]), *options.clipnorm);
+  }
+  if (!options.global_clipnorm) return;
+  const double norm = std::sqrt(sum_tree(sums.data(), static_cast<std::int64_t>(sums.size())));
+  // As in Keras, a norm that is not finite spoils all variables rather than some.
+  const double common = std::isfinite(norm) ? factor(norm, *options.global_clipnorm)
+                                            : std::numeric_limits<double>::quiet_NaN();
+  for (Row& row : rows) row.clip_factor = common;
+}
+
+Plan::Plan(std::vector<Variable> variables)
+    : state_(std::make_unique<State>(std::move(variables))) {}
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+Plan::~Plan() = default;
+
+StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rate,
+                      std::int64_t iteration, std::span<const TensorView> gradients) {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  state.check(rule, options, gradients.size());
+  if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
+  const cpu::Backend& backend = cpu::backend();
+  StepReport report{state.bind(gradients), options.updates(iteration)};
+
+  const cpu::DefaultFloatingPoint mode;
+  const Passes passes = options.passes(learning_rate, iteration);
+  if (!report.updated) {
+    backend.accumulate(passes, state.work(12 * state.chunks.elements));
+    for (std::size_t i = 0; i < state.rows.size(); ++i) state.received[i] |= state.rows[i].updates;
+    return report;
+  }
+  if (passes.accumulated > 1) {
+    for (std::size_t i = 0; i < state.rows.size(); ++i) {
+      if (state.received[i] && !state.rows[i].updates) state.bindings[i].bind_zeros(state.rows[i]);
+    }
+  }
+  state.find_clip_factors(options, passes);
+  AnyRule advanced = rule;
+  const std::int64_t t = iteration / options.window() + 1;
+  std::visit([&](auto& next) { next.advance(t); }, advanced);
+  backend.run(advanced, learning_rate, t, passes, state.work(state.update_bytes));
+  rule = advanced;
+  std::ranges::fill(state.received, 0);
+  return report;
+}
+
+void Plan::overwrite_with_averages() {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  if (!state.has_averages) throw ArgumentError("The plan was built without averages.");
+  const cpu::DefaultFloatingPoint mode;
+  cpu::backend().overwrite(state.work(8 * state.chunks.elements));
+}
+
+void Plan::set_decays(std::size_t index, bool decays) {
+  const std::lock_guard lock(state_->mutex);
+  state_->rows.at(index).decays = decays;
+}
+
+bool Plan::received(std::size_t index) const { return state_->received.at(index) != 0; }
+
+void Plan::set_received(std::size_t index, bool received) {
+  const std::lock_guard lock(state_->mutex);
+  state_->received.at(index) = received;
+}
+
+std::size_t Plan::size() const { return state_->rows.size(); }
+
+}  // namespace ravine

@@ -1,0 +1,39 @@
+// The memory that a plan writes: no two arrays of it, and no gradient, may share any.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "layout.hpp"
+#include "ravine/tensor.hpp"
+
+namespace ravine {
+
+class WrittenMemory {
+ public:
+  void add(const TensorView& view, std::string label);
+
+  /// To be called once, after the last array: throws `ArgumentError` if two of them share memory,
+  /// or if two elements of one do.
+  void check();
+
+  /// Throws `ArgumentError` if a gradient shares memory with an array that is written.
+  void check_gradient(const TensorView& gradient, std::size_t index, const std::string& name) const;
+
+ private:
+  struct Entry {
+    Extent extent;
+    TensorView view;
+    std::vector<std::int64_t> shape, strides;  ///< what `view` points to
+    std::string label;
+
+    Entry(const TensorView& original, std::string text);
+    TensorView whole() const;
+  };
+
+  std::vector<Entry> entries_;  ///< by address, once checked
+  std::vector<std::uintptr_t> reach_;  ///< the furthest end of the entries up to each
+};
+
+}  // namespace ravine

@@ -1,0 +1,106 @@
+#include "arrays.hpp"
+
+#include <pybind11/numpy.h>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "ravine/error.hpp"
+
+namespace py = pybind11;
+
+namespace ravine::python {
+namespace {
+
+/// The type objects of the four dtypes, found once. NumPy has one object each for its own types, so
+/// that most arrays are told by a comparison of pointers. They are never freed: the interpreter may
+/// be gone when this library is unloaded.
+struct KnownTypes {
+  PyObject* const float32 = py::dtype::of<float>().release().ptr();
+  PyObject* const float64 = py::dtype::of<double>().release().ptr();
+  PyObject* const float16 = py::dtype("float16").release().ptr();
+  std::atomic<PyObject*> bfloat16{nullptr};  ///< once met: NumPy does not have it itself
+};
+
+KnownTypes& known_types() {
+  static KnownTypes known;
+  return known;
+}
+
+std::optional<DType> slow_dtype_of(const py::dtype& dtype) {
+  if (!dtype.attr("isnative").cast<bool>()) return std::nullopt;
+  for (const auto& [known, result] : {std::pair{known_types().float32, DType::float32},
+                                      std::pair{known_types().float64, DType::float64},
+                                      std::pair{known_types().float16, DType::float16}}) {
+    if (dtype.equal(py::handle(known))) return result;
+  }
+  // By name: the number of a user's type is not fixed, and kind and size fit other types too.
+  if (dtype.itemsize() == 2 && dtype.attr("name").cast<std::string>() == "bfloat16") {
+    PyObject* const found = py::object(dtype).release().ptr();
+    PyObject* expected = nullptr;
+    if (!known_types().bfloat16.compare_exchange_strong(expected, found)) Py_DECREF(found);
+    return DType::bfloat16;
+  }
+  return std::nullopt;
+}
+
+std::optional<DType> dtype_of(const py::dtype& dtype) {
+  const PyObject* const type = dtype.ptr();
+  KnownTypes& known = known_types();
+  if (type == known.float32) return DType::float32;
+  if (type == known.float64) return DType::float64;
+  if (type == known.float16) return DType::float16;
+  if (type == known.bfloat16.load(std::memory_order_relaxed)) return DType::bfloat16;
+  return slow_dtype_of(dtype);
+}
+
+std::string type_name(py::handle object) {
+  return py::type::handle_of(object).attr("__name__").cast<std::string>();
+}
+
+}  // namespace
+
+std::string Which::text() const {
+  return std::string(role) + " " + std::to_string(index) +
+         (name.empty() ? "" : " ('" + name + "')");
+}
+
+TensorView view_of(py::handle object, const Which& which) {
+  if (!py::isinstance<py::array>(object)) {
+    if (py::hasattr(object, "__cuda_array_interface__")) {
+      throw UnavailableError(which.text() +
+                             " is on a GPU, and this build of ravine has no CUDA backend. Pass "
+                             "NumPy arrays.");
+    }
+    throw TypeError(which.text() + " must be a NumPy array. Received: " + type_name(object) + ".");
+  }
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const std::optional<DType> dtype = dtype_of(array.dtype());
+  if (!dtype) {
+    throw TypeError(which.text() +
+                    " must have dtype float32, float64, float16 or bfloat16, in native byte order. "
+                    "Received: " +
+                    py::str(array.dtype()).cast<std::string>() + ".");
+  }
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t));
+  TensorView view;
+  view.data = const_cast<void*>(array.data());
+  view.dtype = *dtype;
+  view.writable = array.writeable();
+  view.rank = static_cast<int>(array.ndim());
+  view.shape = reinterpret_cast<const std::int64_t*>(array.shape());
+  view.strides_bytes = reinterpret_cast<const std::int64_t*>(array.strides());
+  view.size = 1;
+  for (int axis = 0; axis < view.rank; ++axis) view.size *= view.shape[axis];
+  view.present = true;
+  return view;
+}
+
+bool is_scalar(py::handle object) {
+  static PyObject* const floating =
+      py::module_::import("numpy").attr("floating").cast<py::object>().release().ptr();
+  return PyFloat_Check(object.ptr()) || PyObject_IsInstance(object.ptr(), floating) == 1;
+}
+
+}  // namespace ravine::python

@@ -1,0 +1,36 @@
+"""Keras 3 optimizers for NumPy arrays: in place, in one pass over memory, the same bits everywhere.
+
+Examples
+--------
+>>> import numpy as np, ravine
+>>> w = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+>>> optimizer = ravine.Nadam(learning_rate=0.01, global_clipnorm=1.0)
+>>> optimizer.build(w)
+>>> optimizer.apply({"kernel": np.ones((3, 2), np.float32), "bias": np.ones(2, np.float32)})
+>>> optimizer.iterations
+1
+"""
+
+from ravine import schedules
+from ravine._core import (
+    __version__,
+    instruction_set,
+    set_num_threads,
+)
+from ravine._core import num_threads as get_num_threads
+from ravine.nadam import Nadam
+from ravine.optimizer import Optimizer
+from ravine.rmsprop import RMSprop
+from ravine.sgd import SGD
+
+__all__ = [
+    "SGD",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "__version__",
+    "get_num_threads",
+    "instruction_set",
+    "schedules",
+    "set_num_threads",
+]

@@ -1,0 +1,68 @@
+"""The options that all optimizers share: their types, defaults and place in a signature."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of every optimizer; `Optimizer` says what they mean."""
+
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+DEFAULTS: Options = {
+    "weight_decay": None,
+    "clipnorm": None,
+    "clipvalue": None,
+    "global_clipnorm": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+    "name": None,
+}
+
+
+def complete(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults; refuse what is not an option."""
+    given = dict(options)
+    if given.pop("decay", None) is not None:
+        warnings.warn(
+            "The argument `decay` is no longer supported and is ignored. Use a learning rate "
+            "schedule.",
+            stacklevel=4,
+        )
+    if unknown := sorted(given.keys() - DEFAULTS.keys()):
+        raise ValueError(f"Unknown arguments {unknown}. The options are {sorted(DEFAULTS)}.")
+    return {**DEFAULTS, **given}
+
+
+def full_signature(cls: type, default_name: str) -> inspect.Signature:
+    """Return the signature of a class with ``**options`` spelled out."""
+    own = [
+        parameter
+        for parameter in inspect.signature(cls.__init__).parameters.values()
+        if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    taken = {parameter.name for parameter in own}
+    defaults = {**DEFAULTS, "name": default_name}
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in defaults.items()
+        if name not in taken
+    ]
+    return inspect.Signature(own + shared)

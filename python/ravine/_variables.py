@@ -1,0 +1,185 @@
+"""The variables of one optimizer: their names, their order, and finding them again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from operator import is_
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ravine._arrays import Array, memory_key
+
+Variables: TypeAlias = Sequence[Array] | Mapping[str, Array]
+Gradient: TypeAlias = Array | float | None
+Gradients: TypeAlias = Sequence[Gradient] | Mapping[str, Gradient]
+
+
+class BuiltVariables:
+    """Arrays in the order given to ``build``, each known by its memory and by a name.
+
+    Parameters
+    ----------
+    variables : list, tuple or dict of arrays
+        The keys of a dict are the names; otherwise they are ``variable_0``, ``variable_1``, ...
+    """
+
+    def __init__(self, variables: Variables) -> None:
+        if isinstance(variables, Mapping):
+            self.names = [str(name) for name in variables]
+            self.arrays = list(variables.values())
+        elif isinstance(variables, (list, tuple)):
+            self.names = [f"variable_{i}" for i in range(len(variables))]
+            self.arrays = list(variables)
+        else:
+            raise TypeError(
+                "The variables must be a list, a tuple or a dict of arrays. "
+                f"Received: {type(variables).__name__}."
+            )
+        self.is_mapping = isinstance(variables, Mapping)
+        self._index: dict[tuple[object, ...], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def same_as(self, other: BuiltVariables) -> bool:
+        """Whether both are the same arrays, in the same order, under the same names."""
+        return self.names == other.names and [*map(memory_key, self.arrays)] == [
+            *map(memory_key, other.arrays)
+        ]
+
+    def index(self, array: object) -> int:
+        """Position of an array; ValueError if it is not one of these."""
+        if not self._index:
+            self._index = {memory_key(own): i for i, own in enumerate(self.arrays)}
+        found = self._index.get(memory_key(array)) if isinstance(array, np.ndarray) else None
+        if found is None:
+            raise ValueError(
+                f"Unknown variable: {_describe(array)}. This optimizer was built for "
+                f"{self.names}. Variables are updated in place and known by their memory: pass the "
+                "arrays given to build(), or make a new optimizer."
+            )
+        return found
+
+    def in_order(self, grads: Gradients, variables: Variables | None) -> list[Gradient]:
+        """Gradients in the order of the variables, None for those without."""
+        if variables is None:
+            return self._values(grads)
+        if isinstance(grads, Mapping) != isinstance(variables, Mapping):
+            raise TypeError("Pass gradients and variables both as lists or both as dicts.")
+        if isinstance(grads, Mapping) and isinstance(variables, Mapping):
+            _require_same_keys(grads, variables)
+            return self.in_order([grads[key] for key in variables], list(variables.values()))
+        _require_sequence(grads)
+        gradients, arrays = list(grads), list(variables)
+        if len(gradients) != len(arrays):
+            raise ValueError(
+                "There must be as many gradients as variables. "
+                f"Received: {len(gradients)} gradients, {len(arrays)} variables."
+            )
+        if len(arrays) == len(self) and all(map(is_, arrays, self.arrays)):
+            return gradients
+        return self._scatter(gradients, arrays)
+
+    def _values(self, grads: Gradients) -> list[Gradient]:
+        if not isinstance(grads, Mapping):
+            _require_sequence(grads)
+            return list(grads)
+        if not grads:
+            return []
+        _require_same_keys(grads, dict.fromkeys(self.names))
+        return [grads[name] for name in self.names]
+
+    def _scatter(self, gradients: list[Any], arrays: list[Any]) -> list[Gradient]:
+        result: list[Gradient] = [None] * len(self)
+        seen: set[int] = set()
+        for gradient, array in zip(gradients, arrays, strict=True):
+            index = self.index(array)
+            if index in seen:
+                raise ValueError(f"Variable {index} ({self.names[index]!r}) is listed twice.")
+            seen.add(index)
+            result[index] = gradient
+        return result if arrays else []
+
+
+class DecayExclusions:
+    """Which variables weight decay leaves alone: by regular expression or by identity.
+
+    Parameters
+    ----------
+    var_list : iterable of arrays
+    var_names : iterable of str
+        Regular expressions, searched for anywhere in the name of a variable.
+    names : iterable of str
+        Whole names, as a configuration holds them.
+    """
+
+    def __init__(
+        self,
+        var_list: Iterable[Array] = (),
+        var_names: Iterable[str] = (),
+        names: Iterable[str] = (),
+    ) -> None:
+        if isinstance(var_names, str) or isinstance(var_list, np.ndarray):
+            raise ValueError("Pass lists to exclude_from_weight_decay(), also of one element.")
+        self.arrays = list(var_list)
+        self.patterns = list(var_names)
+        self.names = list(names)
+        for pattern in self.patterns:
+            if not isinstance(pattern, str) or not pattern:
+                raise ValueError(
+                    "var_names must be regular expressions that are not empty: an empty one would "
+                    f"exclude every variable. Received: {pattern!r}."
+                )
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"var_names must be regular expressions. {pattern!r}: {error}."
+                ) from None
+
+    def excluded(self, variables: BuiltVariables) -> list[bool]:
+        """Whether each variable is excluded; ValueError if an array is none of them."""
+        by_identity = {variables.index(array) for array in self.arrays}
+        return [
+            index in by_identity
+            or name in self.names
+            or any(re.search(pattern, name) for pattern in self.patterns)
+            for index, name in enumerate(variables.names)
+        ]
+
+    def get_config(self, variables: BuiltVariables | None) -> dict[str, list[str]] | None:
+        """Return the exclusions by name, None if there are none."""
+        if self.arrays and variables is None:
+            raise ValueError(
+                "Variables excluded from weight decay by identity have names only after build(). "
+                "Call build() before get_config(), or exclude them by name."
+            )
+        names = list(self.names)
+        if variables is not None:
+            names += [variables.names[variables.index(array)] for array in self.arrays]
+        return {"var_names": self.patterns, "names": names} if self.patterns or names else None
+
+
+def _require_sequence(grads: object) -> None:
+    if not isinstance(grads, (list, tuple)):
+        raise TypeError(
+            f"The gradients must be a list, a tuple or a dict. Received: {type(grads).__name__}."
+        )
+
+
+def _require_same_keys(grads: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
+    missing = [str(key) for key in variables if key not in grads]
+    unknown = [str(key) for key in grads if key not in variables]
+    if missing or unknown:
+        raise ValueError(
+            "The gradients must have the keys of the variables, with None for a missing gradient. "
+            f"Missing: {missing}. Unknown: {unknown}."
+        )
+
+
+def _describe(array: object) -> str:
+    if isinstance(array, np.ndarray):
+        return f"array of shape {array.shape} and dtype {array.dtype}"
+    return type(array).__name__
