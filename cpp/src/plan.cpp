@@ -188,6 +188,24 @@ void Plan::overwrite_with_averages() {
   cpu::backend().overwrite(state.work(8 * state.chunks.elements));
 }
 
+void Plan::stream(const Options& options, std::span<const TensorView> gradients) {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  state.bind(gradients);
+  for (const Row& row : state.rows) {
+    if (!row.updates || row.w.axis_count > 0 || row.g.axis_count > 0 ||
+        row.w.dtype != row.g.dtype || (options.use_ema && !state.has_averages)) {
+      throw ArgumentError(
+          "stream() needs arrays without gaps and all gradients, of the types of their variables.");
+    }
+  }
+  if (options.clipnorm || options.global_clipnorm) {
+    cpu::backend().read_gradients(state.work(4 * state.chunks.elements), state.tiles.data());
+  }
+  cpu::backend().stream(state.work(state.update_bytes), static_cast<int>(state.slot_count),
+                        options.use_ema);
+}
+
 void Plan::set_decays(std::size_t index, bool decays) {
   const std::lock_guard lock(state_->mutex);
   state_->rows.at(index).decays = decays;

@@ -3,9 +3,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,6 +33,49 @@ class BoundPlan {
 
   std::int64_t step(BoundRule& rule, const Options& options, double learning_rate,
                     std::int64_t iteration, const py::object& gradients) {
+    return with_gradients(gradients, [&] {
+      return plan_.step(rule.rule, options, learning_rate, iteration, gradients_).gradients;
+    });
+  }
+
+  /// Seconds of one of `repeats` steps, without Python in between.
+  double time_steps(BoundRule& rule, const Options& options, double learning_rate,
+                    std::int64_t iteration, const py::object& gradients, int repeats) {
+    return with_gradients(gradients, [&] {
+      return seconds_each(repeats, [&](int i) {
+        plan_.step(rule.rule, options, learning_rate, iteration + i, gradients_);
+      });
+    });
+  }
+
+  /// Seconds of one of `repeats` streams over the same arrays.
+  double time_streams(const Options& options, const py::object& gradients, int repeats) {
+    return with_gradients(gradients, [&] {
+      return seconds_each(repeats, [&](int) { plan_.stream(options, gradients_); });
+    });
+  }
+
+  void overwrite_with_averages() {
+    const py::gil_scoped_release release;
+    plan_.overwrite_with_averages();
+  }
+
+  void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
+
+  std::vector<bool> received() const {
+    std::vector<bool> result(names_.size());
+    for (std::size_t i = 0; i < result.size(); ++i) result[i] = plan_.received(i);
+    return result;
+  }
+
+  void set_received(const std::vector<bool>& received) {
+    for (std::size_t i = 0; i < names_.size(); ++i) plan_.set_received(i, received.at(i));
+  }
+
+ private:
+  /// Calls `use` with the gradients in place and the interpreter's lock released.
+  template <class Use>
+  std::invoke_result_t<Use&> with_gradients(const py::object& gradients, Use&& use) {
     // Waiting with the interpreter's lock could wait for ever: the thread that steps may want it.
     std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) {
@@ -59,27 +104,17 @@ class BoundPlan {
       gradients_[i] = view_of(gradient, {"Gradient", i, names_[i]});
     }
     const py::gil_scoped_release release;
-    return plan_.step(rule.rule, options, learning_rate, iteration, gradients_).gradients;
+    return use();
   }
 
-  void overwrite_with_averages() {
-    const py::gil_scoped_release release;
-    plan_.overwrite_with_averages();
+  template <class Repeated>
+  static double seconds_each(int repeats, Repeated&& repeated) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < repeats; ++i) repeated(i);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+           repeats;
   }
 
-  void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
-
-  std::vector<bool> received() const {
-    std::vector<bool> result(names_.size());
-    for (std::size_t i = 0; i < result.size(); ++i) result[i] = plan_.received(i);
-    return result;
-  }
-
-  void set_received(const std::vector<bool>& received) {
-    for (std::size_t i = 0; i < names_.size(); ++i) plan_.set_received(i, received.at(i));
-  }
-
- private:
   std::vector<Variable> describe(const py::list& variables, const std::vector<py::list>& slots,
                                  const std::optional<py::list>& averages,
                                  const std::optional<py::list>& accumulators) const {
@@ -115,6 +150,11 @@ void bind_plan(py::module_& module) {
            py::arg("accumulators"))
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
            py::arg("iteration"), py::arg("gradients"))
+      .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
+           py::arg("learning_rate"), py::arg("iteration"), py::arg("gradients"),
+           py::arg("repeats"))
+      .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
+           py::arg("repeats"))
       .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages)
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);

@@ -60,6 +60,21 @@ class Plan:
         iteration: int,
         gradients: Sequence[NDArray[Any] | float | None],
     ) -> int: ...
+    def time_steps(
+        self,
+        rule: Rule,
+        options: Options,
+        learning_rate: float,
+        iteration: int,
+        gradients: Sequence[NDArray[Any] | float | None],
+        repeats: int,
+    ) -> float: ...
+    def time_streams(
+        self,
+        options: Options,
+        gradients: Sequence[NDArray[Any] | float | None],
+        repeats: int,
+    ) -> float: ...
     def overwrite_with_averages(self) -> None: ...
     def set_decays(self, index: int, decays: bool) -> None: ...
 

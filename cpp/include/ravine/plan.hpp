@@ -56,6 +56,11 @@ class Plan {
   /// Copies the averages into the variables.
   void overwrite_with_averages();
 
+  /// The limit of a step, to be timed beside it: reads and writes the arrays that a step with these
+  /// options would, in the same chunks and threads, with one addition an element. It spoils their
+  /// values. The arrays must be without gaps, gradients of the type of their variables.
+  void stream(const Options& options, std::span<const TensorView> gradients);
+
   /// Whether weight decay applies to variable number `index`; true at first.
   void set_decays(std::size_t index, bool decays);
 

@@ -29,6 +29,9 @@ struct Backend {
   void (*sum_squares)(const Passes& passes, const Work& work, double* tiles);
   /// Copies the averages into the variables.
   void (*overwrite)(const Work& work);
+  /// The memory traffic of an update, and of a norm, with next to no arithmetic.
+  void (*stream)(const Work& work, int slot_count, bool averages);
+  void (*read_gradients)(const Work& work, double* tiles);
 };
 
 /// The backend of this machine. Throws `UnavailableError` if RAVINE_ISA asks for one that it lacks.

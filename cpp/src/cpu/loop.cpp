@@ -11,6 +11,7 @@
 #include "backend.hpp"
 #include "convert.hpp"
 #include "ravine/step.hpp"
+#include "stream.hpp"
 #include "sum_squares.hpp"
 #include "threads.hpp"
 
@@ -252,11 +253,31 @@ void overwrite(const Work& work) {
   });
 }
 
+void stream(const Work& work, int slot_count, bool averages) {
+  for_each_chunk(work, [&]<class T>(const Row& row, const Chunk& chunk, T) {
+    if (row.w.dtype == dtype_of<T>) {
+      stream_chunk<T, T>(row, chunk, slot_count, averages);
+    } else {
+      stream_chunk<std::uint16_t, T>(row, chunk, slot_count, averages);
+    }
+  });
+}
+
+void read_gradients(const Work& work, double* tiles) {
+  for_each_chunk(work, [&]<class T>(const Row& row, const Chunk& chunk, T) {
+    const bool narrow = row.g.dtype != dtype_of<T>;
+    tiles[row.first_tile + chunk.begin / tile_size] =
+        narrow ? static_cast<double>(read_chunk<std::uint16_t>(row, chunk))
+               : static_cast<double>(read_chunk<T>(row, chunk));
+  });
+}
+
 }  // namespace
 
 extern const Backend backend;
 #define RAVINE_TEXT_OF(name) #name
 #define RAVINE_TEXT(name) RAVINE_TEXT_OF(name)
-const Backend backend{RAVINE_TEXT(RAVINE_ISA), run, accumulate, sum_squares, overwrite};
+const Backend backend{RAVINE_TEXT(RAVINE_ISA), run,    accumulate,    sum_squares,
+                      overwrite,                stream, read_gradients};
 
 }  // namespace ravine::cpu::RAVINE_ISA

@@ -1,9 +1,19 @@
 // The leaf of the tree by which norms are summed. Included by loop.cpp alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "chunks.hpp"
+
+#if defined(_MSC_VER) && defined(_M_X64)
+#include <immintrin.h>
+#define RAVINE_PREFETCH(address) _mm_prefetch(address, _MM_HINT_T0)
+#elif defined(__GNUC__)
+#define RAVINE_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define RAVINE_PREFETCH(address) static_cast<void>(address)
+#endif
 
 namespace ravine::cpu {
 namespace {
@@ -15,28 +25,30 @@ struct Tile {
 
   double sum[lanes] = {};
 
-  /// Adds elements `begin` to `begin + count` of the tile; `begin` is a multiple of `lanes`.
+  /// Adds the next `count` elements of the tile: whole rows, but for the last call.
   template <class T>
   void add(const T* g, std::int64_t count) {
-    const std::int64_t rows = count / lanes, rest = count % lanes;
-    // As many lanes at a time as have room in registers.
-    constexpr int width = 32;
-    for (int first = 0; first < lanes && rows > 0; first += width) {
-      double lane[width];
-      for (int i = 0; i < width; ++i) lane[i] = sum[first + i];
-      for (std::int64_t row = 0; row < rows; ++row) {
-        const T* const in = g + row * lanes + first;
-        for (int i = 0; i < width; ++i) {
-          const double x = static_cast<double>(in[i]);
-          lane[i] += x * x;
-        }
-      }
-      for (int i = 0; i < width; ++i) sum[first + i] = lane[i];
+    for (; count >= lanes; count -= lanes, g += lanes) {
+      fetch_ahead(g);
+      add_row(g, lanes);
     }
-    g += rows * lanes;
-    for (std::int64_t i = 0; i < rest; ++i) {
-      const double x = static_cast<double>(g[i]);
-      sum[i] += x * x;
+    add_row(g, count);
+  }
+
+  /// Asks for the memory one tile further on. The arithmetic keeps so many instructions in flight
+  /// that the processor alone does not look far enough: without this, a third of the speed.
+  template <class T>
+  static void fetch_ahead(const T* g) {
+    const char* const ahead = reinterpret_cast<const char*>(g) + tile_size * sizeof(T);
+    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64) RAVINE_PREFETCH(ahead + line);
+  }
+
+  template <class T>
+  void add_row(const T* g, std::int64_t count) {
+#pragma omp simd
+    for (std::int64_t lane = 0; lane < count; ++lane) {
+      const double x = static_cast<double>(g[lane]);
+      sum[lane] += x * x;
     }
   }
 
