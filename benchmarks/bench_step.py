@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 import peers
-from workloads import WORKLOADS
-
 import ravine
+from workloads import WORKLOADS
 
 OPTIMIZERS: dict[str, Callable[..., ravine.Optimizer]] = {
     "nesterov": lambda **options: ravine.SGD(
@@ -60,8 +59,9 @@ def contenders(
 
     yield "limit", lambda repeats: plan.time_streams(settings, grads, repeats)
     yield "ravine", repeated(lambda: optimizer.apply(grads))
-    yield "ravine, C++ alone", lambda repeats: plan.time_steps(
-        native, settings, peers.RATE, 5, grads, repeats
+    yield (
+        "ravine, C++ alone",
+        lambda repeats: plan.time_steps(native, settings, peers.RATE, 5, grads, repeats),
     )
     if not with_peers:
         return

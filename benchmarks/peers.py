@@ -99,7 +99,10 @@ def torch_peers(
             p, RATE, eps=EPSILON, decoupled_weight_decay=options, **decay, **how
         ),
     }
-    ways: dict[str, dict[str, bool]] = {"torch": {"foreach": False}, "torch foreach": {"foreach": True}}
+    ways: dict[str, dict[str, bool]] = {
+        "torch": {"foreach": False},
+        "torch foreach": {"foreach": True},
+    }
     if rule == "nesterov":
         ways["torch fused"] = {"fused": True}
     for name, how in ways.items():

@@ -142,7 +142,8 @@ void Binding::check_gradient(const TensorView& gradient) const {
 void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& written, Row& row) {
   if (!looks_like_last(gradient)) {
     check_gradient(gradient);
-    std::vector<Axis> axes = walk(gradient, order_);
+    // A view without a shape lists its elements in the order of the variable's memory.
+    std::vector<Axis> axes = walk(gradient, gradient.shape == nullptr ? std::vector{0} : order_);
     written.check_gradient(gradient, index_, variable_.name);
     gradient_axes_ = std::move(axes);
     gradient_strides_.assign(

@@ -84,5 +84,3 @@ def zeros_like_each(variables: Sequence[Array], count: int) -> list[list[Array]]
             arrays.append(flat.reshape(shape).transpose(np.argsort(order)))
             cursor += nbytes
     return result
-
-

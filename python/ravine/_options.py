@@ -55,7 +55,7 @@ def full_signature(cls: type, default_name: str) -> inspect.Signature:
     """Return the signature of a class with ``**options`` spelled out."""
     own = [
         parameter
-        for parameter in inspect.signature(cls.__init__).parameters.values()
+        for parameter in inspect.signature(cls.__dict__["__init__"]).parameters.values()
         if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     taken = {parameter.name for parameter in own}

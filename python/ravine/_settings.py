@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 if TYPE_CHECKING:
-    from ravine.optimizer import Optimizer
+    from ravine._configurable import Configurable
 
 T = TypeVar("T")
 
@@ -67,17 +67,17 @@ class Setting(Generic[T]):
     @overload
     def __get__(self, optimizer: None, owner: type) -> Setting[T]: ...
     @overload
-    def __get__(self, optimizer: Optimizer, owner: type) -> T: ...
-    def __get__(self, optimizer: Optimizer | None, owner: type) -> Setting[T] | T:
+    def __get__(self, optimizer: Configurable, owner: type) -> T: ...
+    def __get__(self, optimizer: Configurable | None, owner: type) -> Setting[T] | T:
         if optimizer is None:
             return self
         value: T = getattr(getattr(optimizer, self.holder), self.name)
         return value
 
-    def __set__(self, optimizer: Optimizer, value: Any) -> None:
+    def __set__(self, optimizer: Configurable, value: Any) -> None:
         self._store(optimizer, self._convert(self.name, value))
 
-    def _store(self, optimizer: Optimizer, value: T) -> None:
+    def _store(self, optimizer: Configurable, value: T) -> None:
         native = getattr(optimizer, self.holder)
         before = getattr(native, self.name)
         setattr(native, self.name, value)
@@ -101,14 +101,14 @@ class CallableSetting(Setting[float]):
         function = optimizer._callables.get(self.name)
         return super().__get__(optimizer, owner) if function is None else function
 
-    def __set__(self, optimizer: Optimizer, value: Any) -> None:
+    def __set__(self, optimizer: Configurable, value: Any) -> None:
         if callable(value):
             optimizer._callables[self.name] = value
         else:
             super().__set__(optimizer, value)
             optimizer._callables.pop(self.name, None)
 
-    def resolve(self, optimizer: Optimizer) -> None:
+    def resolve(self, optimizer: Configurable) -> None:
         """Ask the function for the value of this step."""
         value = optimizer._callables[self.name]()
         self._store(optimizer, number(f"{self.name}()", value))

@@ -1,20 +1,57 @@
-"""The state of an optimizer as a flat dictionary of arrays, and back."""
+"""The state of an optimizer: made, written to a flat dictionary of arrays, and read back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ravine._arrays import Array
+from ravine import _core
+from ravine._arrays import Array, zeros_like_each
+from ravine._variables import BuiltVariables
 
 if TYPE_CHECKING:
     from ravine.optimizer import Optimizer
 
 
+class State(NamedTuple):
+    """The arrays that go with the variables, and the native plan over all of them."""
+
+    plan: _core.Plan
+    slots: dict[str, list[Array]]
+    averages: list[Array] | None
+    accumulators: list[Array] | None
+
+    def serves(self, rule: _core.Rule, options: _core.Options) -> bool:
+        """Whether a step with these settings finds the arrays that it needs."""
+        return (
+            rule.slots == tuple(self.slots)
+            and (self.averages is not None or not options.use_ema)
+            and (self.accumulators is not None or not _accumulates(options))
+        )
+
+
+def make_state(rule: _core.Rule, options: _core.Options, variables: BuiltVariables) -> State:
+    """Check the variables and make the state that these settings need, all zeros."""
+    names, arrays = variables.names, variables.arrays
+    _core.Plan(names, arrays, [], None, None)  # checks them, before any memory is taken
+    kinds = rule.slots
+    made = zeros_like_each(arrays, len(kinds) + options.use_ema + _accumulates(options))
+    slots = made[: len(kinds)]
+    averages = made[len(kinds)] if options.use_ema else None
+    accumulators = made[-1] if _accumulates(options) else None
+    plan = _core.Plan(names, arrays, slots, averages, accumulators)
+    return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators)
+
+
+def _accumulates(options: _core.Options) -> bool:
+    return (options.gradient_accumulation_steps or 1) > 1
+
+
 def state_dict(optimizer: Optimizer) -> dict[str, Array]:
     """Copy the state: see `Optimizer.state_dict`."""
+    built = optimizer._built_state()
     state: dict[str, Array] = {
         "class_name": np.array(type(optimizer).__name__),
         "iteration": np.array(optimizer._calls, np.int64),
@@ -23,8 +60,8 @@ def state_dict(optimizer: Optimizer) -> dict[str, Array]:
         state["learning_rate"] = np.array(optimizer._learning_rate)
     for name in optimizer._scalar_state:
         state[name] = np.array(getattr(optimizer._rule, name))
-    if optimizer._accumulators:
-        state["received"] = np.array(optimizer._plan_or_raise().received)
+    if built.accumulators is not None:
+        state["received"] = np.array(built.plan.received)
     for key, array in _arrays(optimizer).items():
         state[key] = array.copy()
     return state
@@ -32,31 +69,31 @@ def state_dict(optimizer: Optimizer) -> dict[str, Array]:
 
 def load_state_dict(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Write a state back: see `Optimizer.load_state_dict`."""
-    plan = optimizer._plan_or_raise()
     own = state_dict(optimizer)
     given = {key: np.asarray(value) for key, value in state.items()}
     # A rate that is a schedule or a function is no state: it stays, whatever was saved.
     rate = given.pop("learning_rate", None)
     own.pop("learning_rate", None)
     _check(own, given)
-
-    optimizer._calls = int(given["iteration"])
     if rate is not None and isinstance(optimizer._learning_rate, float):
         optimizer.learning_rate = float(rate)
+
+    optimizer._calls = int(given["iteration"])
     for name in optimizer._scalar_state:
         setattr(optimizer._rule, name, float(given[name]))
     if "received" in given:
-        plan.received = [bool(value) for value in given["received"]]
+        optimizer._built_state().plan.received = [bool(value) for value in given["received"]]
     for key, array in _arrays(optimizer).items():
         array[...] = given[key]
 
 
 def _arrays(optimizer: Optimizer) -> dict[str, Array]:
     """All arrays of state by key, the very ones that a step updates."""
+    built = optimizer._built_state()
     groups = {
-        "average": optimizer._averages,
-        "gradient_accumulator": optimizer._accumulators,
-        **optimizer._slots,
+        "average": built.averages or [],
+        "gradient_accumulator": built.accumulators or [],
+        **built.slots,
     }
     names = [] if optimizer._variables is None else optimizer._variables.names
     return {
@@ -78,6 +115,8 @@ def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
             f"The state is that of {given['class_name']}, this optimizer is {own['class_name']}. "
             "Nothing was loaded."
         )
+    if given["iteration"] < 0:
+        raise ValueError("'iteration' must be at least 0. Nothing was loaded.")
     for key, array in own.items():
         if key != "class_name" and (
             given[key].shape != array.shape or given[key].dtype != array.dtype

@@ -71,8 +71,7 @@ class BuiltVariables:
         if isinstance(grads, Mapping) and isinstance(variables, Mapping):
             _require_same_keys(grads, variables)
             return self.in_order([grads[key] for key in variables], list(variables.values()))
-        _require_sequence(grads)
-        gradients, arrays = list(grads), list(variables)
+        gradients, arrays = _listed(grads), list(variables)
         if len(gradients) != len(arrays):
             raise ValueError(
                 "There must be as many gradients as variables. "
@@ -84,8 +83,7 @@ class BuiltVariables:
 
     def _values(self, grads: Gradients) -> list[Gradient]:
         if not isinstance(grads, Mapping):
-            _require_sequence(grads)
-            return list(grads)
+            return _listed(grads)
         if not grads:
             return []
         _require_same_keys(grads, dict.fromkeys(self.names))
@@ -162,11 +160,12 @@ class DecayExclusions:
         return {"var_names": self.patterns, "names": names} if self.patterns or names else None
 
 
-def _require_sequence(grads: object) -> None:
-    if not isinstance(grads, (list, tuple)):
-        raise TypeError(
-            f"The gradients must be a list, a tuple or a dict. Received: {type(grads).__name__}."
-        )
+def _listed(grads: object) -> list[Gradient]:
+    if isinstance(grads, (list, tuple)):
+        return list(grads)
+    raise TypeError(
+        f"The gradients must be a list, a tuple or a dict. Received: {type(grads).__name__}."
+    )
 
 
 def _require_same_keys(grads: Mapping[str, Any], variables: Mapping[str, Any]) -> None:

@@ -1,19 +1,21 @@
-"""What all optimizers share: options, the call that steps, averages, configuration, state."""
+"""What all optimizers do: bind variables, step, average, keep state."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, TypeVar, Unpack
+from threading import RLock
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import numpy as np
 
-from ravine import _core, _learning_rate, _state, schedules
-from ravine._arrays import Array, zeros_like_each
+from ravine import _core, _learning_rate
+from ravine._arrays import Array
+from ravine._configurable import Configurable
 from ravine._learning_rate import LearningRate
-from ravine._options import Options, complete, full_signature
-from ravine._settings import CallableSetting, Setting, count, flag, number, optional
+from ravine._options import Options
+from ravine._state import State, load_state_dict, make_state, state_dict
 from ravine._variables import (
     BuiltVariables,
     DecayExclusions,
@@ -25,7 +27,7 @@ from ravine._variables import (
 Loss = TypeVar("Loss")
 
 
-class Optimizer:
+class Optimizer(Configurable):
     """Base of all optimizers, with the options that they share.
 
     Semantics and names are those of Keras 3 (https://keras.io/api/optimizers/). Variables are the
@@ -67,50 +69,15 @@ class Optimizer:
         given.
     """
 
-    _native: ClassVar[type[_core.Rule]]
-    _default_name: ClassVar[str] = "optimizer"
     _slots_interleaved: ClassVar[bool] = False
     _scalar_state: ClassVar[tuple[str, ...]] = ()
 
-    weight_decay = Setting("_options", optional(number))
-    clipnorm = Setting("_options", optional(number))
-    clipvalue = Setting("_options", optional(number))
-    global_clipnorm = Setting("_options", optional(number))
-    use_ema = Setting("_options", flag)
-    ema_momentum = Setting("_options", number)
-    ema_overwrite_frequency = Setting("_options", optional(count))
-    loss_scale_factor = Setting("_options", optional(number))
-    gradient_accumulation_steps = Setting("_options", optional(count))
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.__signature__ = full_signature(cls, cls._default_name)  # type: ignore[attr-defined]
-
     def __init__(self, learning_rate: LearningRate, **options: Unpack[Options]) -> None:
-        if not hasattr(type(self), "_native"):
-            raise TypeError("Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.")
-        self._rule = self._native()
-        self._options = _core.Options()
-        self._callables: dict[str, Callable[[], float]] = {}
-        self._calls = 0
-        self._plan: _core.Plan | None = None
-        self._variables: BuiltVariables | None = None
-        self._slots: dict[str, list[Array]] = {}
-        self._averages: list[Array] = []
-        self._accumulators: list[Array] = []
-        self._exclusions = DecayExclusions()
+        self._state: State | None = None
+        super().__init__(learning_rate, options)
+        self._plan: _core.Plan | None = None  # of the state, at hand for `apply`
         self._has_warned = False
-
-        values = complete(options)
-        name = values.pop("name")
-        self.name = self._default_name if name is None else name
-        if not isinstance(self.name, str) or "/" in self.name:
-            raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
-        for option, value in values.items():
-            setattr(self, option, value)
-        self._learning_rate = _learning_rate.checked(learning_rate)
-
-    # -- variables and state ------------------------------------------------------------------
+        self._lock = RLock()  # two threads may step one optimizer
 
     @property
     def built(self) -> bool:
@@ -147,24 +114,9 @@ class Optimizer:
                 f"This optimizer was built for the variables {self._variables.names}. Make a new "
                 "one for others."
             )
-        _core.Plan(new.names, new.arrays, [], None, None)  # checks them, before any memory is taken
         excluded = self._exclusions.excluded(new)
-        kinds = list(self._rule.slots)
-        has_accumulators = (self.gradient_accumulation_steps or 1) > 1
-        made = zeros_like_each(new.arrays, len(kinds) + self.use_ema + has_accumulators)
-        slots = made[: len(kinds)]
-        averages = made[len(kinds)] if self.use_ema else []
-        accumulators = made[-1] if has_accumulators else []
-        plan = _core.Plan(
-            new.names,
-            new.arrays,
-            slots,
-            averages if self.use_ema else None,
-            accumulators if has_accumulators else None,
-        )
-        self._plan, self._variables = plan, new
-        self._slots = dict(zip(kinds, slots, strict=True))
-        self._averages, self._accumulators = averages, accumulators
+        self._state = make_state(self._rule, self._options, new)
+        self._plan, self._variables = self._state.plan, new
         self._set_exclusions(excluded)
 
     @property
@@ -176,33 +128,22 @@ class Optimizer:
         steps update.
         """
         rate = self._learning_rate
-        slots = list(self._slots.values())
-        if self._slots_interleaved:
-            slots = [list(group) for group in zip(*slots, strict=True)]
-        return [
-            np.array(self._calls, np.int64),
-            *([np.array(rate)] if isinstance(rate, float) else []),
-            *self._averages,
-            *self._accumulators,
-            *(array for group in slots for array in group),
-            *(np.array(getattr(self._rule, name)) for name in self._scalar_state if self.built),
-        ]
+        state = [np.array(self._calls, np.int64)]
+        if isinstance(rate, float):
+            state.append(np.array(rate))
+        if self._state is not None:
+            slots = list(self._state.slots.values())
+            if self._slots_interleaved:
+                slots = [list(group) for group in zip(*slots, strict=True)]
+            state += [*(self._state.averages or []), *(self._state.accumulators or [])]
+            state += [array for group in slots for array in group]
+            state += [np.array(getattr(self._rule, name)) for name in self._scalar_state]
+        return state
 
     @property
     def iterations(self) -> int:
         """How many updates were made; with accumulation, of whole windows."""
         return self._calls // (self.gradient_accumulation_steps or 1)
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step. May be set to a number, a schedule or a callable at any time."""
-        return _learning_rate.at_step(self._learning_rate, self._calls)
-
-    @learning_rate.setter
-    def learning_rate(self, value: LearningRate) -> None:
-        self._learning_rate = _learning_rate.checked(value)
-
-    # -- stepping -----------------------------------------------------------------------------
 
     def apply(self, grads: Gradients, trainable_variables: Variables | None = None) -> None:
         """Make one step: update the variables in place, or accumulate.
@@ -235,19 +176,19 @@ class Optimizer:
         >>> w
         array([0.5, 1.5], dtype=float32)
         """
-        plan = self._plan
-        if trainable_variables is not None or type(grads) is not list or plan is None:
+        if trainable_variables is not None or type(grads) is not list or self._plan is None:
             grads = self._in_order(grads, trainable_variables)
-            plan = self._plan
+        plan = self._plan
         if not grads or plan is None:
             return
-        rate = self._learning_rate
-        if type(rate) is not float:
-            rate = _learning_rate.at_step(rate, self._calls)
-        if self._callables:
-            self._resolve_callables()
-        present = plan.step(self._rule, self._options, rate, self._calls, grads)
-        self._calls += 1
+        with self._lock:
+            rate = self._learning_rate
+            if type(rate) is not float:
+                rate = _learning_rate.at_step(rate, self._calls)
+            if self._callables:
+                self._resolve_callables()
+            present = plan.step(self._rule, self._options, rate, self._calls, grads)
+            self._calls += 1
         if present != len(grads) and not self._has_warned:
             self._warn_about_missing(grads)
 
@@ -319,14 +260,12 @@ class Optimizer:
     def scale_loss(self, loss: Loss) -> Loss:
         """Multiply a loss by `loss_scale_factor`, if there is one."""
         factor = self.loss_scale_factor
-        return loss if factor is None else loss * factor  # type: ignore[operator,no-any-return]
-
-    # -- weight decay and averages ------------------------------------------------------------
+        return loss if factor is None else loss * factor  # type: ignore[operator,return-value]
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Array] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
-        """Choose variables that weight decay leaves alone, from the next step on.
+        """Choose variables that weight decay leaves alone, from the next step on, and only those.
 
         Parameters
         ----------
@@ -338,10 +277,6 @@ class Optimizer:
         ------
         ValueError
             If an array is not one of the variables, or a string is empty or no regular expression.
-
-        Notes
-        -----
-        Each call replaces the choice of the last.
         """
         exclusions = DecayExclusions(var_list or (), var_names or ())
         excluded = exclusions.excluded(self._variables) if self._variables is not None else []
@@ -360,13 +295,15 @@ class Optimizer:
         -----
         Does nothing without `use_ema`, and before the first update, when there are no averages.
         """
-        if not self.use_ema or self.iterations == 0 or self._variables is None:
+        averages = None if self._state is None else self._state.averages
+        if not self.use_ema or self.iterations == 0 or self._variables is None or averages is None:
             return
-        if trainable_variables is None:
-            self._plan_or_raise().overwrite_with_averages()
+        chosen = None if trainable_variables is None else BuiltVariables(trainable_variables).arrays
+        if chosen is None:
+            self._built_state().plan.overwrite_with_averages()
             return
-        for index in map(self._variables.index, BuiltVariables(trainable_variables).arrays):
-            self._variables.arrays[index][...] = self._averages[index]
+        for index in [self._variables.index(array) for array in chosen]:
+            self._variables.arrays[index][...] = averages[index]
 
     @contextmanager
     def averaged_variables(self) -> Iterator[None]:
@@ -394,73 +331,16 @@ class Optimizer:
             for array, value in zip(arrays, before, strict=True):
                 array[...] = value
 
-    # -- configuration and state --------------------------------------------------------------
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, by name, as JSON can hold them.
-
-        Returns
-        -------
-        dict
-            In the form of Keras; with ``exclude_from_weight_decay`` if there are exclusions.
-        """
-        config: dict[str, Any] = {
-            "name": self.name,
-            "learning_rate": _learning_rate.serialize(self._learning_rate),
-            "weight_decay": self.weight_decay,
-            "clipnorm": self.clipnorm,
-            "global_clipnorm": self.global_clipnorm,
-            "clipvalue": self.clipvalue,
-            "use_ema": self.use_ema,
-            "ema_momentum": self.ema_momentum,
-            "ema_overwrite_frequency": self.ema_overwrite_frequency,
-            "loss_scale_factor": self.loss_scale_factor,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-        }
-        for setting in self._hyperparameters():
-            config[setting.name] = getattr(self._rule, setting.name)
-        exclusions = self._exclusions.get_config(self._variables)
-        if exclusions is not None:
-            config["exclude_from_weight_decay"] = exclusions
-        return config
-
-    @classmethod
-    def from_config(
-        cls,
-        config: Mapping[str, Any],
-        custom_objects: dict[str, type[schedules.LearningRateSchedule]] | None = None,
-    ) -> Self:
-        """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
-
-        Parameters
-        ----------
-        config : dict
-            It is not modified.
-        custom_objects : dict, optional
-            Classes of learning rate schedules of your own, by name.
-        """
-        arguments = dict(config)
-        exclusions = arguments.pop("exclude_from_weight_decay", None)
-        if isinstance(arguments.get("learning_rate"), Mapping):
-            arguments["learning_rate"] = schedules.deserialize(
-                arguments["learning_rate"], custom_objects
-            )
-        optimizer = cls(**arguments)
-        if exclusions is not None:
-            optimizer._exclusions = DecayExclusions((), **exclusions)
-        return optimizer
-
     def state_dict(self) -> dict[str, Array]:
         """Copy the state into a flat dictionary of arrays, as `numpy.savez` stores them.
 
         Returns
         -------
         dict
-            ``iteration``, ``learning_rate`` if it is a number, and for each variable its slots,
-            average and accumulator as ``"<kind>/<name of the variable>"``. The variables themselves
-            are the caller's and not part of it.
+            ``iteration``, ``learning_rate`` if it is a number, and slots, averages and accumulators
+            as ``"<kind>/<name of the variable>"``. The variables themselves are not part of it.
         """
-        return _state.state_dict(self)
+        return state_dict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Write back what `state_dict` returned.
@@ -468,24 +348,19 @@ class Optimizer:
         Parameters
         ----------
         state : mapping of arrays
-            Of an optimizer of the same class, built for variables of the same names and shapes.
+            Of an optimizer of the same class, built for variables of the same names and shapes. A
+            learning rate that is a schedule or a callable stays as it is here.
 
         Raises
         ------
         ValueError
             If it does not fit, or this optimizer was not built. Nothing has been changed then.
-
-        Notes
-        -----
-        A learning rate that is a schedule or a callable stays as it is.
         """
-        _state.load_state_dict(self, state)
-
-    # -- inside -------------------------------------------------------------------------------
+        load_state_dict(self, state)
 
     def _in_order(self, grads: Gradients, variables: Variables | None) -> list[Gradient]:
         if self._variables is None:
-            if len(grads) == 0:
+            if isinstance(grads, (list, tuple, Mapping)) and not grads:
                 return []
             if variables is None:
                 raise ValueError(
@@ -493,57 +368,32 @@ class Optimizer:
                     "them to apply()."
                 )
             self.build(variables)
-        assert self._variables is not None
+            assert self._variables is not None
         return self._variables.in_order(grads, variables)
 
-    def _plan_or_raise(self) -> _core.Plan:
-        if self._plan is None:
+    def _built_state(self) -> State:
+        if self._state is None:
             raise ValueError("The optimizer has no state yet. Call build(variables) first.")
-        return self._plan
+        return self._state
 
     def _check_built_for(self, setting: str) -> None:
         """Refuse a change, after `build`, that would need other state than was made there."""
-        if self._plan is None:
-            return
-        if (
-            self._rule.slots != tuple(self._slots)
-            or (self._options.use_ema and not self._averages and self._variables)
-            or (
-                (self._options.gradient_accumulation_steps or 1) > 1
-                and not self._accumulators
-                and self._variables
-            )
-        ):
+        if self._state is not None and not self._state.serves(self._rule, self._options):
             raise ValueError(
                 f"{setting} cannot be changed so after build(), which made the arrays of state "
                 "for the old value. Make a new optimizer."
             )
 
-    def _resolve_callables(self) -> None:
-        for setting in self._hyperparameters():
-            if setting.name in self._callables and isinstance(setting, CallableSetting):
-                setting.resolve(self)
-
     def _set_exclusions(self, excluded: list[bool]) -> None:
         for index, is_excluded in enumerate(excluded):
-            self._plan_or_raise().set_decays(index, not is_excluded)
+            self._built_state().plan.set_decays(index, not is_excluded)
 
     def _warn_about_missing(self, grads: list[Gradient]) -> None:
         assert self._variables is not None
-        names = [
-            name for name, grad in zip(self._variables.names, grads, strict=True) if grad is None
-        ]
+        named = zip(self._variables.names, grads, strict=True)
+        names = [name for name, grad in named if grad is None]
         self._has_warned = True
         warnings.warn(
             f"Some variables have no gradient and are not updated: {names}. This is said once.",
             stacklevel=3,
         )
-
-    @classmethod
-    def _hyperparameters(cls) -> list[Setting[Any]]:
-        """Settings of the rule, in the order in which the class names them."""
-        return [
-            setting
-            for setting in vars(cls).values()
-            if isinstance(setting, Setting) and setting.holder == "_rule"
-        ]

@@ -18,7 +18,7 @@ class RMSprop(Optimizer):
 
         velocity = rho * velocity + (1 - rho) * g**2
         average_gradient = rho * average_gradient + (1 - rho) * g         # if centered
-        denominator = velocity - average_gradient**2 + epsilon            # without the middle if not
+        denominator = velocity - average_gradient**2 + epsilon            # no middle if not
         increment = learning_rate * g / sqrt(denominator)
         momentum_slot = momentum * momentum_slot + increment              # if momentum > 0
         w = w - momentum_slot                                             # or w - increment

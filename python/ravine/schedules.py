@@ -102,7 +102,7 @@ class ExponentialDecay(LearningRateSchedule):
         exponent = step / self.decay_steps
         if self.staircase:
             exponent = math.floor(exponent)
-        return self.initial_learning_rate * self.decay_rate**exponent
+        return float(self.initial_learning_rate * self.decay_rate**exponent)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, by name."""
@@ -152,8 +152,9 @@ def deserialize(
     ValueError
         If the class is not known.
     """
-    known = {"ExponentialDecay": ExponentialDecay, **(custom_objects or {})}
-    class_name = config.get("class_name")
+    known: dict[str, type[LearningRateSchedule]] = {"ExponentialDecay": ExponentialDecay}
+    known |= custom_objects or {}
+    class_name = str(config.get("class_name"))
     if class_name not in known:
         raise ValueError(
             f"Unknown learning rate schedule {class_name!r}. Known: {sorted(known)}. Pass a class "

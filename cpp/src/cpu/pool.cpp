@@ -1,6 +1,10 @@
 #include "pool.hpp"
 
+#include <string>
+#include <system_error>
+
 #include "floating_point.hpp"
+#include "ravine/error.hpp"
 
 namespace ravine::cpu {
 namespace {
@@ -24,10 +28,18 @@ std::uint64_t item_of(std::uint32_t loop, std::uint32_t item) {
 
 Pool::Pool(int workers) {
   threads_.reserve(static_cast<std::size_t>(workers));
-  for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { wait_for_loops(); });
+  try {
+    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { wait_for_loops(); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw UnavailableError("The system does not start " + std::to_string(workers + 1) +
+                           " threads (" + error.what() + "). Set a smaller number of threads.");
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   stops_.store(true);
   loop_.fetch_add(1);
   loop_.notify_all();

@@ -17,6 +17,7 @@ class Pool {
  public:
   using Body = void (*)(void* context, std::int64_t item);
 
+  /// Throws `UnavailableError` if the system does not give as many threads.
   explicit Pool(int workers);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -30,6 +31,7 @@ class Pool {
  private:
   void wait_for_loops();
   void claim_items(std::uint32_t loop);
+  void stop();
 
   // Which loop is open and its next item, in one word: a worker that comes late for one loop can
   // then never claim an item of the next.

@@ -1,0 +1,136 @@
+"""What an optimizer is set to: hyperparameters, options, learning rate, and all that as a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from ravine import _core, _learning_rate, schedules
+from ravine._learning_rate import LearningRate
+from ravine._options import complete, full_signature
+from ravine._settings import CallableSetting, Setting, count, flag, number, optional
+from ravine._variables import BuiltVariables, DecayExclusions
+
+
+class Configurable:
+    """The settings of an optimizer; `Optimizer` documents them.
+
+    A concrete class names its native rule in `_native` and has a `Setting` for each of the rule's
+    hyperparameters.
+    """
+
+    _native: ClassVar[type[_core.Rule]]
+    _default_name: ClassVar[str] = "optimizer"
+
+    weight_decay = Setting("_options", optional(number))
+    clipnorm = Setting("_options", optional(number))
+    clipvalue = Setting("_options", optional(number))
+    global_clipnorm = Setting("_options", optional(number))
+    use_ema = Setting("_options", flag)
+    ema_momentum = Setting("_options", number)
+    ema_overwrite_frequency = Setting("_options", optional(count))
+    loss_scale_factor = Setting("_options", optional(number))
+    gradient_accumulation_steps = Setting("_options", optional(count))
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__signature__ = full_signature(cls, cls._default_name)  # type: ignore[attr-defined]
+
+    def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
+        if not hasattr(type(self), "_native"):
+            raise TypeError("Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.")
+        self._rule = self._native()
+        self._options = _core.Options()
+        self._callables: dict[str, Callable[[], float]] = {}
+        self._calls = 0
+        self._variables: BuiltVariables | None = None
+        self._exclusions = DecayExclusions()
+
+        values = complete(options)
+        name = values.pop("name")
+        self.name = self._default_name if name is None else name
+        if not isinstance(self.name, str) or "/" in self.name:
+            raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
+        for option, value in values.items():
+            setattr(self, option, value)
+        self._learning_rate = _learning_rate.checked(learning_rate)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step. May be set to a number, a schedule or a callable."""
+        return _learning_rate.at_step(self._learning_rate, self._calls)
+
+    @learning_rate.setter
+    def learning_rate(self, value: LearningRate) -> None:
+        self._learning_rate = _learning_rate.checked(value)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, by name, as JSON can hold them.
+
+        Returns
+        -------
+        dict
+            In the form of Keras; with ``exclude_from_weight_decay`` if there are exclusions.
+        """
+        config: dict[str, Any] = {
+            "name": self.name,
+            "learning_rate": _learning_rate.serialize(self._learning_rate),
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+        for setting in self._hyperparameters():
+            config[setting.name] = getattr(self._rule, setting.name)
+        exclusions = self._exclusions.get_config(self._variables)
+        if exclusions is not None:
+            config["exclude_from_weight_decay"] = exclusions
+        return config
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        custom_objects: dict[str, type[schedules.LearningRateSchedule]] | None = None,
+    ) -> Self:
+        """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
+
+        Parameters
+        ----------
+        config : dict
+            It is not modified.
+        custom_objects : dict, optional
+            Classes of learning rate schedules of your own, by name.
+        """
+        arguments = dict(config)
+        exclusions = arguments.pop("exclude_from_weight_decay", None)
+        if isinstance(arguments.get("learning_rate"), Mapping):
+            arguments["learning_rate"] = schedules.deserialize(
+                arguments["learning_rate"], custom_objects
+            )
+        optimizer = cls(**arguments)
+        if exclusions is not None:
+            optimizer._exclusions = DecayExclusions((), **exclusions)
+        return optimizer
+
+    @classmethod
+    def _hyperparameters(cls) -> list[Setting[Any]]:
+        """Return the settings of the rule, in the order in which the class names them."""
+        return [
+            setting
+            for setting in vars(cls).values()
+            if isinstance(setting, Setting) and setting.holder == "_rule"
+        ]
+
+    def _resolve_callables(self) -> None:
+        for setting in self._hyperparameters():
+            if setting.name in self._callables and isinstance(setting, CallableSetting):
+                setting.resolve(self)
+
+    def _check_built_for(self, setting: str) -> None:
+        """Refuse a setting that the state, once built, does not serve."""
