@@ -1,7 +1,7 @@
 from collections.abc import Sequence
+from typing import Any
 
 from numpy.typing import NDArray
-from typing import Any
 
 __version__: str
 
