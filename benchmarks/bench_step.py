@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 import peers
-import ravine
 from workloads import WORKLOADS
+
+import ravine
 
 OPTIMIZERS: dict[str, Callable[..., ravine.Optimizer]] = {
     "nesterov": lambda **options: ravine.SGD(

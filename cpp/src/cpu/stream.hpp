@@ -12,10 +12,7 @@ namespace ravine::cpu {
 namespace {
 
 template <class W, class... State>
-#if defined(__GNUC__)
-[[gnu::noinline]]
-#endif
-void add_to_all(std::int64_t count, W* __restrict w, const W* __restrict g,
+[[gnu::noinline]] void add_to_all(std::int64_t count, W* __restrict w, const W* __restrict g,
                 State* __restrict... state) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {

@@ -8,15 +8,19 @@
 
 #if defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
-#define RAVINE_PREFETCH(address) _mm_prefetch(address, _MM_HINT_T0)
-#elif defined(__GNUC__)
-#define RAVINE_PREFETCH(address) __builtin_prefetch(address)
-#else
-#define RAVINE_PREFETCH(address) static_cast<void>(address)
 #endif
 
 namespace ravine::cpu {
 namespace {
+
+/// Asks for the cache line at an address that will be read soon, and that may lie behind an array.
+inline void prefetch([[maybe_unused]] const char* address) {
+#if defined(_MSC_VER) && defined(_M_X64)
+  _mm_prefetch(address, _MM_HINT_T0);
+#elif defined(__GNUC__)
+  __builtin_prefetch(address);
+#endif
+}
 
 /// A tile is 16 rows of 128 lanes. Each lane adds its rows in order, in double: the squares of
 /// float32 and the 16-bit types are exact there, so that only the order of the sums matters.
@@ -40,7 +44,7 @@ struct Tile {
   template <class T>
   static void fetch_ahead(const T* g) {
     const char* const ahead = reinterpret_cast<const char*>(g) + tile_size * sizeof(T);
-    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64) RAVINE_PREFETCH(ahead + line);
+    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64) prefetch(ahead + line);
   }
 
   template <class T>
