@@ -99,21 +99,19 @@ std::vector<TensorView> Binding::state() const {
 
 std::int64_t Binding::update_bytes() const {
   const std::int64_t state = size_bytes(arithmetic_dtype(variable_.value.dtype));
-  const auto arrays = static_cast<std::int64_t>(variable_.slots.size()) +
-                      (variable_.average.present ? 1 : 0);
+  const auto arrays =
+      static_cast<std::int64_t>(variable_.slots.size()) + (variable_.average.present ? 1 : 0);
   return variable_.value.size * (3 * size_bytes(variable_.value.dtype) + 2 * arrays * state);
 }
 
 bool Binding::looks_like_last(const TensorView& gradient) const {
-  if (!gradient_.present || gradient.dtype != gradient_.dtype ||
-      gradient.size != gradient_.size || gradient.device != gradient_.device ||
-      is_aligned(gradient) != is_aligned(gradient_)) {
+  if (!gradient_.present || gradient.dtype != gradient_.dtype || gradient.size != gradient_.size ||
+      gradient.device != gradient_.device || is_aligned(gradient) != is_aligned(gradient_)) {
     return false;
   }
   const std::size_t rank_bytes = shape_.size() * sizeof(std::int64_t);
-  if (gradient.shape != nullptr &&
-      (gradient.rank != static_cast<int>(shape_.size()) ||
-       std::memcmp(gradient.shape, shape_.data(), rank_bytes) != 0)) {
+  if (gradient.shape != nullptr && (gradient.rank != static_cast<int>(shape_.size()) ||
+                                    std::memcmp(gradient.shape, shape_.data(), rank_bytes) != 0)) {
     return false;
   }
   if (gradient.strides_bytes == nullptr) return gradient_strides_.empty();
@@ -146,9 +144,9 @@ void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& wri
     std::vector<Axis> axes = walk(gradient, gradient.shape == nullptr ? std::vector{0} : order_);
     written.check_gradient(gradient, index_, variable_.name);
     gradient_axes_ = std::move(axes);
-    gradient_strides_.assign(
-        gradient.strides_bytes,
-        gradient.strides_bytes == nullptr ? nullptr : gradient.strides_bytes + gradient.rank);
+    gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr
+                                                         ? nullptr
+                                                         : gradient.strides_bytes + gradient.rank);
     gradient_ = gradient;
     gradient_.shape = gradient_.strides_bytes = nullptr;
   } else if (gradient.data != gradient_.data) {

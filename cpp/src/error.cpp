@@ -25,7 +25,8 @@ void require_range(const char* name, double value, double low, double high, bool
 void require_size(const char* name, double value, bool positive) {
   if (std::isfinite(value) && (positive ? value > 0 : value >= 0)) return;
   throw ArgumentError(std::string(name) + " must be a finite number " +
-                      (positive ? "above 0" : "of at least 0") + ". Received: " + text(value) + ".");
+                      (positive ? "above 0" : "of at least 0") + ". Received: " + text(value) +
+                      ".");
 }
 
 }  // namespace ravine

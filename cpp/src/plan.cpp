@@ -86,10 +86,9 @@ void Plan::State::check(const AnyRule& any_rule, const Options& options,
       },
       any_rule);
   if (gradients != rows.size()) {
-    throw ArgumentError("There must be one gradient for each variable: " +
-                        std::to_string(rows.size()) +
-                        ", with None for a missing one. Received: " + std::to_string(gradients) +
-                        ".");
+    throw ArgumentError(
+        "There must be one gradient for each variable: " + std::to_string(rows.size()) +
+        ", with None for a missing one. Received: " + std::to_string(gradients) + ".");
   }
   if (options.use_ema && !has_averages) {
     throw ArgumentError("use_ema needs an average for each variable; the plan was built without.");

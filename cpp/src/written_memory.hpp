@@ -32,7 +32,7 @@ class WrittenMemory {
     TensorView whole() const;
   };
 
-  std::vector<Entry> entries_;  ///< by address, once checked
+  std::vector<Entry> entries_;         ///< by address, once checked
   std::vector<std::uintptr_t> reach_;  ///< the furthest end of the entries up to each
 };
 

@@ -11,7 +11,7 @@ namespace ravine::python {
 
 /// Which array a message is about. The text is made only for a message.
 struct Which {
-  const char* role;         ///< "Gradient", "variable", ...
+  const char* role;  ///< "Gradient", "variable", ...
   std::size_t index;
   const std::string& name;  ///< may be empty
 

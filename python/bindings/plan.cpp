@@ -151,8 +151,7 @@ void bind_plan(py::module_& module) {
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
            py::arg("iteration"), py::arg("gradients"))
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
-           py::arg("learning_rate"), py::arg("iteration"), py::arg("gradients"),
-           py::arg("repeats"))
+           py::arg("learning_rate"), py::arg("iteration"), py::arg("gradients"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
            py::arg("repeats"))
       .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages)

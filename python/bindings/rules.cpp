@@ -25,7 +25,7 @@ class RuleClass {
   }
 
   template <class Number>
-  RuleClass& number(const char* name, Number Rule::* member) {
+  RuleClass& number(const char* name, Number Rule::*member) {
     class_.def_property(
         name, [member](const Bound& self) { return std::get<Rule>(self.rule).*member; },
         [member](Bound& self, Number value) { std::get<Rule>(self.rule).*member = value; });

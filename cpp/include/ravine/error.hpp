@@ -31,7 +31,8 @@ class UnavailableError : public Error {
   using Error::Error;
 };
 
-/// Throws `ArgumentError` unless `value` is in [low, high], or in [low, high) if `high` is excluded.
+/// Throws `ArgumentError` unless `value` is in [low, high], or in [low, high) if `high` is
+/// excluded.
 void require_range(const char* name, double value, double low, double high, bool excluded = false);
 
 /// Throws `ArgumentError` unless `value` is finite and at least 0, or above 0 if `positive`.

@@ -20,7 +20,8 @@ struct Options {
   std::optional<double> loss_scale_factor;
   std::optional<std::int64_t> gradient_accumulation_steps;
 
-  /// Throws `ArgumentError` if a number is out of its range or more than one way of clipping is set.
+  /// Throws `ArgumentError` if a number is out of its range or more than one way of clipping is
+  /// set.
   void check() const;
 
   /// Calls of `Plan::step` that make one update.

@@ -11,14 +11,14 @@ namespace ravine {
 
 /// What the passes of one update do; numbers in double, rounded once to the type of the arithmetic.
 struct Passes {
-  double gradient_scale = 1.0;                                    ///< 1 / loss scale
-  std::int64_t accumulated = 1;                                   ///< micro-steps in this update
-  double clip_value = std::numeric_limits<double>::infinity();    ///< bound of each element
-  double decay = 0.0;                                             ///< weight decay times the rate
-  bool averages = false;                                          ///< keep a moving average
-  bool average_starts = false;                                    ///< the first update: copy
-  double ema_momentum = 0.99;                                     ///< in [0, 1]
-  bool overwrites = false;                                        ///< copy the average back
+  double gradient_scale = 1.0;                                  ///< 1 / loss scale
+  std::int64_t accumulated = 1;                                 ///< micro-steps in this update
+  double clip_value = std::numeric_limits<double>::infinity();  ///< bound of each element
+  double decay = 0.0;                                           ///< weight decay times the rate
+  bool averages = false;                                        ///< keep a moving average
+  bool average_starts = false;                                  ///< the first update: copy
+  double ema_momentum = 0.99;                                   ///< in [0, 1]
+  bool overwrites = false;                                      ///< copy the average back
 };
 
 /// From a gradient as it came to the gradient that is clipped.
@@ -44,7 +44,8 @@ struct FinishAccumulation {
   }
 };
 
-/// Clips to a norm (by a factor) and to a value. A factor of 1 and a bound of infinity change no bit.
+/// Clips to a norm (by a factor) and to a value. A factor of 1 and a bound of infinity change no
+/// bit.
 template <class T>
 struct Clip {
   T factor, value;

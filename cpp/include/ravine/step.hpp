@@ -6,8 +6,8 @@
 
 namespace ravine {
 
-/// Clip, decay, update, average. `g` is unscaled on the way in; a gradient that was accumulated over
-/// several micro-steps comes here as their mean (`FinishAccumulation`).
+/// Clip, decay, update, average. `g` is unscaled on the way in; a gradient that was accumulated
+/// over several micro-steps comes here as their mean (`FinishAccumulation`).
 template <class Kernel, class T>
 struct Step {
   Unscale<T> unscale;
@@ -26,12 +26,11 @@ struct Step {
 template <class T, class Kernel>
 auto make_step(const Kernel& kernel, const Passes& passes, double clip_factor, bool decays) {
   using Rounded = decltype(kernel.template rounded<T>());
-  return Step<Rounded, T>{
-      // A mean of accumulated gradients is unscaled already.
-      {passes.accumulated > 1 ? T(1) : T(passes.gradient_scale)},
-      {T(clip_factor), T(passes.clip_value)},
-      {T(passes.decay), decays && passes.decay != 0.0},
-      kernel.template rounded<T>()};
+  return Step<Rounded, T>{// A mean of accumulated gradients is unscaled already.
+                          {passes.accumulated > 1 ? T(1) : T(passes.gradient_scale)},
+                          {T(clip_factor), T(passes.clip_value)},
+                          {T(passes.decay), decays && passes.decay != 0.0},
+                          kernel.template rounded<T>()};
 }
 
 }  // namespace ravine

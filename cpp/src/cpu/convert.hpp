@@ -111,7 +111,8 @@ void store(DType dtype, const T* values, std::int64_t count, std::byte* raw) {
   auto* const out = reinterpret_cast<std::uint16_t*>(raw);
   if constexpr (sizeof(T) == 4) {
     for (; done + 8 <= count; done += 8) {
-      const __m128i half = _mm256_cvtps_ph(_mm256_loadu_ps(values + done), _MM_FROUND_TO_NEAREST_INT);
+      const __m128i half =
+          _mm256_cvtps_ph(_mm256_loadu_ps(values + done), _MM_FROUND_TO_NEAREST_INT);
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + done), half);
     }
   }

@@ -34,21 +34,27 @@ bool supports(const Backend& candidate) {
   __cpuidex(leaf7, 7, 0);
   const bool saves = (leaf1[2] >> 27) & 1;
   const auto state = saves ? _xgetbv(0) : 0;
-  const bool avx2 = (state & 6) == 6 && ((leaf7[1] >> 5) & 1) && ((leaf1[2] >> 12) & 1) &&
-                    ((leaf1[2] >> 29) & 1);
+  const bool avx2 =
+      (state & 6) == 6 && ((leaf7[1] >> 5) & 1) && ((leaf1[2] >> 12) & 1) && ((leaf1[2] >> 29) & 1);
   // F, DQ, CD, BW and VL
   constexpr unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
   if (&candidate == &v4::backend) {
-    return avx2 && (state & 0xe6) == 0xe6 &&
-           (static_cast<unsigned>(leaf7[1]) & avx512) == avx512;
+    return avx2 && (state & 0xe6) == 0xe6 && (static_cast<unsigned>(leaf7[1]) & avx512) == avx512;
   }
   return &candidate == &v2::backend || avx2;
 }
 #else
 bool supports(const Backend& candidate) {
-  if (&candidate == &v4::backend) return __builtin_cpu_supports("x86-64-v4");
-  if (&candidate == &v3::backend) return __builtin_cpu_supports("x86-64-v3");
-  return true;
+  // Feature by feature: older compilers do not know the levels by name here. Every processor with
+  // these four has the rest of v3.
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
+  if (&candidate == &v4::backend) {
+    return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+  }
+  return v3 || &candidate == &v2::backend;
 }
 #endif
 
@@ -78,9 +84,9 @@ const Backend& pick() {
     }
     supported += (supported.empty() ? "" : ", ") + std::string(candidate->name);
   }
-  throw UnavailableError("RAVINE_ISA is \"" + std::string(wanted) +
-                         "\", which this machine or build lacks. Unset it or set it to one of: " +
-                         supported + ".");
+  throw UnavailableError(
+      "RAVINE_ISA is \"" + std::string(wanted) +
+      "\", which this machine or build lacks. Unset it or set it to one of: " + supported + ".");
 }
 
 }  // namespace

@@ -68,9 +68,9 @@ bool is_direct(const Array& array) {
 /// Each array is a parameter of its own, so that `restrict` tells the compiler what the plan has
 /// checked: no two of them overlap.
 template <bool averages, class T, class Step, class... Slot>
-[[gnu::noinline]]
-void loop(const Step step, const Average<T> average, std::int64_t count, T* __restrict w,
-          const T* __restrict g, T* __restrict mean, Slot* __restrict... slot) {
+[[gnu::noinline]] void loop(const Step step, const Average<T> average, std::int64_t count,
+                            T* __restrict w, const T* __restrict g, T* __restrict mean,
+                            Slot* __restrict... slot) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
     step(w[i], g[i], slot[i]...);
@@ -277,7 +277,7 @@ void read_gradients(const Work& work, double* tiles) {
 extern const Backend backend;
 #define RAVINE_TEXT_OF(name) #name
 #define RAVINE_TEXT(name) RAVINE_TEXT_OF(name)
-const Backend backend{RAVINE_TEXT(RAVINE_ISA), run,    accumulate,    sum_squares,
-                      overwrite,                stream, read_gradients};
+const Backend backend{RAVINE_TEXT(RAVINE_ISA), run, accumulate, sum_squares, overwrite, stream,
+                      read_gradients};
 
 }  // namespace ravine::cpu::RAVINE_ISA

@@ -13,7 +13,7 @@ namespace {
 
 template <class W, class... State>
 [[gnu::noinline]] void add_to_all(std::int64_t count, W* __restrict w, const W* __restrict g,
-                State* __restrict... state) {
+                                  State* __restrict... state) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) {
     w[i] = static_cast<W>(w[i] + g[i]);

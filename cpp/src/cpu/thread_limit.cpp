@@ -18,7 +18,8 @@ int from_environment(const char* name) {
   const char* const text = std::getenv(name);
   if (text == nullptr) return no_limit;
   char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list: the first counts
+  const long value =
+      std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list: the first counts
   return end != text && value > 0 && value < no_limit ? static_cast<int>(value) : no_limit;
 }
 
@@ -50,7 +51,8 @@ int control_group_limit() {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     if (!controllers.empty() && controllers.find("cpu") == std::string::npos) continue;
-    const std::string root = controllers.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
+    const std::string root =
+        controllers.empty() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
     for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
       limit = std::min(limit, group_quota(root + path));
       if (path.find('/') == std::string::npos) break;

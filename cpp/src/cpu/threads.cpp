@@ -79,8 +79,8 @@ int num_threads() { return cpu::SharedPool::instance().threads.load(); }
 
 void set_num_threads(int count) {
   if (count < 1) {
-    throw ArgumentError("The number of threads must be at least 1. Received: " +
-                        std::to_string(count) + ".");
+    throw ArgumentError(
+        "The number of threads must be at least 1. Received: " + std::to_string(count) + ".");
   }
   cpu::SharedPool::instance().threads.store(count);
 }

@@ -14,8 +14,7 @@ void parallel_for(std::int64_t count, std::int64_t bytes, void (*body)(void* con
 template <class Body>
 void parallel_for(std::int64_t count, std::int64_t bytes, const Body& body) {
   parallel_for(
-      count, bytes,
-      [](void* context, std::int64_t i) { (*static_cast<const Body*>(context))(i); },
+      count, bytes, [](void* context, std::int64_t i) { (*static_cast<const Body*>(context))(i); },
       const_cast<Body*>(&body));
 }
 

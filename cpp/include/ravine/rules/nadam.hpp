@@ -14,9 +14,9 @@ namespace ravine {
 /// Nadam (Dozat 2015, http://cs229.stanford.edu/proj2015/054_report.pdf) in Keras's form: the
 /// momentum decays by beta_1 * (1 - 0.5 * 0.96^t), and epsilon is added outside the root.
 struct Nadam {
-  double beta_1 = 0.9;            ///< decay, per step, of the first moment; in [0, 1)
-  double beta_2 = 0.999;          ///< decay, per step, of the second moment; in [0, 1)
-  double epsilon = 1e-7;          ///< added to the root of the second moment; in units of the gradient
+  double beta_1 = 0.9;    ///< decay, per step, of the first moment; in [0, 1)
+  double beta_2 = 0.999;  ///< decay, per step, of the second moment; in [0, 1)
+  double epsilon = 1e-7;  ///< added to the root of the second moment; in units of the gradient
   double momentum_product = 1.0;  ///< state: the product of the momenta of all updates so far
 
   template <class T>
@@ -60,10 +60,9 @@ struct Nadam {
   template <class Visit>
   void visit_kernel(double learning_rate, std::int64_t t, Visit&& visit) const {
     const double now = scheduled_momentum(t), next = scheduled_momentum(t + 1);
-    visit(Kernel<double>{1 - beta_1, 1 - beta_2, epsilon,
-                         learning_rate * next / (1 - momentum_product * next),
-                         learning_rate * (1 - now) / (1 - momentum_product),
-                         1 / (1 - power(beta_2, t))});
+    visit(Kernel<double>{
+        1 - beta_1, 1 - beta_2, epsilon, learning_rate * next / (1 - momentum_product * next),
+        learning_rate * (1 - now) / (1 - momentum_product), 1 / (1 - power(beta_2, t))});
   }
 };
 

@@ -13,10 +13,10 @@ namespace ravine {
 /// Divides the gradient by a running root mean square of it (Hinton, lecture 6e, 2012), in Keras's
 /// form: epsilon stands inside the root, and momentum acts on the finished increment.
 struct RMSprop {
-  double rho = 0.9;        ///< decay, per step, of the mean square; in [0, 1)
-  double momentum = 0.0;   ///< in [0, 1]; 0 needs no slot
-  double epsilon = 1e-7;   ///< added to the mean square; in units of the gradient squared
-  bool centered = false;   ///< divide by the estimated variance instead of the mean square
+  double rho = 0.9;       ///< decay, per step, of the mean square; in [0, 1)
+  double momentum = 0.0;  ///< in [0, 1]; 0 needs no slot
+  double epsilon = 1e-7;  ///< added to the mean square; in units of the gradient squared
+  bool centered = false;  ///< divide by the estimated variance instead of the mean square
 
   template <class T, bool has_momentum, bool is_centered>
   struct Kernel {
