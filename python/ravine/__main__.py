@@ -1,0 +1,68 @@
+"""The command `python -m ravine`, also installed as `ravine`: `demo`, the default, and `info`."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import numpy as np
+
+import ravine
+from ravine.demo import cli as demo
+
+OPTIONAL_PACKAGES = ("cupy", "ml_dtypes", "scikit-learn", "matplotlib", "keras")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default. The demo is run if they do not begin with a command.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="ravine", epilog="Without a command: demo, with the options given."
+    )
+    parser.add_argument("--version", action="version", version=f"ravine {ravine.__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    demo.add_arguments(commands.add_parser("demo", help="train a network on handwritten digits"))
+    info = commands.add_parser("info", help="say what is installed and in use")
+    info.set_defaults(run=run_info)
+
+    is_demo = not given or (
+        given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")
+    )
+    options = parser.parse_args(["demo", *given] if is_demo else given)
+    status: int = options.run(options)
+    return status
+
+
+def run_info(_: argparse.Namespace) -> int:
+    """Print what is installed and in use."""
+    lines = {
+        "ravine": ravine.__version__,
+        "instruction set": ravine.instruction_set(),
+        "threads": str(ravine.get_num_threads()),
+        "Python": f"{platform.python_version()}, {platform.machine()}",
+        "NumPy": np.__version__,
+        **{package: installed_version(package) for package in OPTIONAL_PACKAGES},
+    }
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:{width}}  {value}")
+    return 0
+
+
+def installed_version(package: str) -> str:
+    """Return the version of a package, without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
