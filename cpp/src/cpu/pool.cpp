@@ -20,8 +20,8 @@ void pause() {
 #endif
 }
 
-std::uint64_t item_of(std::uint32_t loop, std::uint32_t item) {
-  return (static_cast<std::uint64_t>(loop) << 32) | item;
+std::uint64_t opened(std::uint32_t loop, std::uint32_t count) {
+  return (static_cast<std::uint64_t>(loop) << 32) | count;
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ void Pool::run(std::uint32_t count, Body body, void* context) {
   body_.store(body, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  next_.store(item_of(loop, 0), std::memory_order_release);
+  open_items_.store(opened(loop, count), std::memory_order_release);
   loop_.store(loop);
   loop_.notify_all();
   claim_items(loop);
@@ -63,12 +63,13 @@ void Pool::run(std::uint32_t count, Body body, void* context) {
 }
 
 void Pool::claim_items(std::uint32_t loop) {
-  std::uint64_t item = next_.load(std::memory_order_acquire);
-  while (item >> 32 == loop && static_cast<std::uint32_t>(item) < count_.load()) {
-    if (!next_.compare_exchange_weak(item, item + 1, std::memory_order_acq_rel)) continue;
-    body_.load()(context_.load(), static_cast<std::uint32_t>(item));
+  std::uint64_t open = open_items_.load(std::memory_order_acquire);
+  while (open >> 32 == loop && static_cast<std::uint32_t>(open) != 0) {
+    if (!open_items_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel)) continue;
+    // This loop now waits for this item: what belongs to the loop stays as it is until it is done.
+    body_.load()(context_.load(), count_.load() - static_cast<std::uint32_t>(open));
     done_.fetch_add(1, std::memory_order_release);
-    item = next_.load(std::memory_order_acquire);
+    open = open_items_.load(std::memory_order_acquire);
   }
 }
 

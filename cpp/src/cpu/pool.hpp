@@ -33,9 +33,9 @@ class Pool {
   void claim_items(std::uint32_t loop);
   void stop();
 
-  // Which loop is open and its next item, in one word: a worker that comes late for one loop can
-  // then never claim an item of the next.
-  alignas(64) std::atomic<std::uint64_t> next_{0};
+  // Which loop is open and how many of its items are not claimed yet, in one word: a worker that
+  // comes late for one loop finds that there is nothing left of it, whatever the next one holds.
+  alignas(64) std::atomic<std::uint64_t> open_items_{0};
   alignas(64) std::atomic<std::uint32_t> done_{0};
   alignas(64) std::atomic<std::uint32_t> loop_{0};
   std::atomic<std::uint32_t> count_{0};
