@@ -62,9 +62,10 @@ struct Clip {
 template <class T>
 struct Decay {
   T decay;
-  bool decays;  ///< apart from the number: w - w * 0 is not w for infinities and negative zero
 
-  RAVINE_PORTABLE void operator()(T& w) const { w = decays ? w - w * decay : w; }
+  // w - w * 0 is not w for infinities and negative zero. A number is asked, not a flag: compilers
+  // make vector code of a choice by a flag only if they can afford a loop for each of its values.
+  RAVINE_PORTABLE void operator()(T& w) const { w = decay != T(0) ? w - w * decay : w; }
 };
 
 /// Exponential moving average of the variable. The first update copies instead, and an update that

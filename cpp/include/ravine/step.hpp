@@ -29,7 +29,7 @@ auto make_step(const Kernel& kernel, const Passes& passes, double clip_factor, b
   return Step<Rounded, T>{// A mean of accumulated gradients is unscaled already.
                           {passes.accumulated > 1 ? T(1) : T(passes.gradient_scale)},
                           {T(clip_factor), T(passes.clip_value)},
-                          {T(passes.decay), decays && passes.decay != 0.0},
+                          {decays ? T(passes.decay) : T(0)},
                           kernel.template rounded<T>()};
 }
 

@@ -32,11 +32,10 @@ struct SGD {
   };
 
   /// velocity = momentum * velocity - learning_rate * g;  w = w + velocity, or a look ahead of it
-  template <class T>
+  template <class T, bool nesterov>
   struct MomentumKernel {
     static constexpr int slot_count = 1;
     T learning_rate, momentum;
-    bool nesterov;
 
     RAVINE_PORTABLE void operator()(T& w, T g, T& velocity) const {
       const T descent = g * learning_rate;
@@ -45,8 +44,8 @@ struct SGD {
     }
 
     template <class U>
-    MomentumKernel<U> rounded() const {
-      return {U(learning_rate), U(momentum), nesterov};
+    MomentumKernel<U, nesterov> rounded() const {
+      return {U(learning_rate), U(momentum)};
     }
   };
 
@@ -67,7 +66,8 @@ struct SGD {
   template <class Visit>
   void visit_kernel(double learning_rate, std::int64_t, Visit&& visit) const {
     if (momentum == 0.0) return visit(PlainKernel<double>{learning_rate});
-    visit(MomentumKernel<double>{learning_rate, momentum, nesterov});
+    if (nesterov) return visit(MomentumKernel<double, true>{learning_rate, momentum});
+    visit(MomentumKernel<double, false>{learning_rate, momentum});
   }
 };
 
