@@ -1,7 +1,6 @@
 #include "binding.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "ravine/error.hpp"
@@ -37,6 +36,14 @@ Array array_of(const TensorView& view, const std::vector<Axis>& axes) {
 std::vector<std::int64_t> shape_of(const TensorView& view) {
   if (view.shape == nullptr) return {view.size};
   return {view.shape, view.shape + view.rank};
+}
+
+std::string text(const std::vector<std::int64_t>& shape) {
+  std::string result = "(";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    result += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
+  }
+  return result + (shape.size() == 1 ? ",)" : ")");
 }
 
 }  // namespace
@@ -109,26 +116,22 @@ bool Binding::looks_like_last(const TensorView& gradient) const {
       gradient.device != gradient_.device || is_aligned(gradient) != is_aligned(gradient_)) {
     return false;
   }
-  const std::size_t rank_bytes = shape_.size() * sizeof(std::int64_t);
-  if (gradient.shape != nullptr && (gradient.rank != static_cast<int>(shape_.size()) ||
-                                    std::memcmp(gradient.shape, shape_.data(), rank_bytes) != 0)) {
-    return false;
-  }
-  if (gradient.strides_bytes == nullptr) return gradient_strides_.empty();
-  return gradient_strides_.size() == shape_.size() &&
-         std::memcmp(gradient.strides_bytes, gradient_strides_.data(), rank_bytes) == 0;
+  const auto equals = [&](const std::int64_t* numbers, const std::vector<std::int64_t>& expected) {
+    return gradient.rank == static_cast<int>(expected.size()) &&
+           std::equal(expected.begin(), expected.end(), numbers);
+  };
+  if (gradient.shape != nullptr && !equals(gradient.shape, shape_)) return false;
+  if (gradient.strides_bytes == nullptr) return gradient_is_c_order_;
+  return !gradient_is_c_order_ && equals(gradient.strides_bytes, gradient_strides_);
 }
 
 void Binding::check_gradient(const TensorView& gradient) const {
   const bool fits = gradient.shape == nullptr ? gradient.size == variable_.value.size
                                               : shape_of(gradient) == shape_;
   if (!fits) {
-    TensorView own = variable_.value;
-    own.rank = static_cast<int>(shape_.size());
-    own.shape = shape_.data();
     throw ArgumentError("Gradient " + std::to_string(index_) + " has shape " +
-                        shape_text(gradient) + ", " + label(index_, variable_.name) +
-                        " has shape " + shape_text(own) +
+                        text(shape_of(gradient)) + ", " + label(index_, variable_.name) +
+                        " has shape " + text(shape_) +
                         ". Pass the gradients in the order of the variables.");
   }
   if (gradient.device != variable_.value.device) {
@@ -147,6 +150,7 @@ void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& wri
     gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr
                                                          ? nullptr
                                                          : gradient.strides_bytes + gradient.rank);
+    gradient_is_c_order_ = gradient.strides_bytes == nullptr;
     gradient_ = gradient;
     gradient_.shape = gradient_.strides_bytes = nullptr;
   } else if (gradient.data != gradient_.data) {
@@ -160,15 +164,6 @@ void Binding::bind_zeros(Row& row) const {
   row.g = {reinterpret_cast<std::byte*>(const_cast<double*>(&zero)), &repeated_axis, 1,
            arithmetic_dtype(variable_.value.dtype)};
   row.updates = true;
-}
-
-std::string Binding::shape_text(const TensorView& view) const {
-  const std::vector<std::int64_t> shape = shape_of(view);
-  std::string result = "(";
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    result += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
-  }
-  return result + (shape.size() == 1 ? ",)" : ")");
 }
 
 }  // namespace ravine

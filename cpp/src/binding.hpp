@@ -41,7 +41,6 @@ class Binding {
   void check_state(const TensorView& state, const char* what) const;
   void check_gradient(const TensorView& gradient) const;
   bool looks_like_last(const TensorView& gradient) const;
-  std::string shape_text(const TensorView& view) const;
 
   std::size_t index_;
   Variable variable_;
@@ -51,6 +50,7 @@ class Binding {
 
   // The gradient of the last step.
   TensorView gradient_;
+  bool gradient_is_c_order_ = true;
   std::vector<std::int64_t> gradient_strides_;
   std::vector<Axis> gradient_axes_;
 };

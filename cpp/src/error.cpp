@@ -22,6 +22,12 @@ void require_range(const char* name, double value, double low, double high, bool
                       (excluded ? ")" : "]") + ". Received: " + text(value) + ".");
 }
 
+void require_finite(const char* name, double value) {
+  if (std::isfinite(value)) return;
+  throw ArgumentError(std::string(name) + " must be a finite number. Received: " + text(value) +
+                      ".");
+}
+
 void require_size(const char* name, double value, bool positive) {
   if (std::isfinite(value) && (positive ? value > 0 : value >= 0)) return;
   throw ArgumentError(std::string(name) + " must be a finite number " +

@@ -76,6 +76,17 @@ std::vector<Extent> pieces(const TensorView& view) {
   return result;
 }
 
+/// Whether each step along an axis passes over all that the axes inside it span: then no element
+/// can lie upon another. So it is for slices of ordinary arrays.
+bool is_nested(const std::vector<Axis>& axes, std::int64_t item) {
+  std::int64_t span = item;
+  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+    if (std::abs(axis->stride_bytes) < span) return false;
+    span += (axis->size - 1) * std::abs(axis->stride_bytes);
+  }
+  return true;
+}
+
 }  // namespace
 
 std::vector<int> memory_order(const TensorView& view) {
@@ -141,7 +152,7 @@ Extent extent(const TensorView& view) {
 }
 
 bool share_memory(const TensorView& a, const TensorView& b) {
-  if (!extent(a).meets(extent(b))) return false;
+  if (a.size == 0 || b.size == 0 || !extent(a).meets(extent(b))) return false;
   std::vector<Extent> of_a = pieces(a), of_b = pieces(b);
   std::ranges::sort(of_a, {}, &Extent::begin);
   std::ranges::sort(of_b, {}, &Extent::begin);
@@ -153,6 +164,7 @@ bool share_memory(const TensorView& a, const TensorView& b) {
 }
 
 bool overlaps_itself(const TensorView& view) {
+  if (is_nested(walk(view, memory_order(view)), size_bytes(view.dtype))) return false;
   std::vector<Extent> all = pieces(view);
   std::ranges::sort(all, {}, &Extent::begin);
   for (std::size_t i = 1; i < all.size(); ++i) {

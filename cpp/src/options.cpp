@@ -17,9 +17,7 @@ void require_count(const char* name, const std::optional<std::int64_t>& count) {
 }  // namespace
 
 void Options::check() const {
-  if (weight_decay && !std::isfinite(*weight_decay)) {
-    throw ArgumentError("weight_decay must be finite.");
-  }
+  if (weight_decay) require_finite("weight_decay", *weight_decay);
   if (clipnorm) require_size("clipnorm", *clipnorm, true);
   if (clipvalue) require_size("clipvalue", *clipvalue, true);
   if (global_clipnorm) require_size("global_clipnorm", *global_clipnorm, true);
@@ -29,7 +27,8 @@ void Options::check() const {
   require_range("ema_momentum", ema_momentum, 0, 1);
   require_count("ema_overwrite_frequency", ema_overwrite_frequency);
   require_count("gradient_accumulation_steps", gradient_accumulation_steps);
-  if (loss_scale_factor) require_size("loss_scale_factor", *loss_scale_factor, true);
+  // Its inverse, too, must be an ordinary float32.
+  if (loss_scale_factor) require_range("loss_scale_factor", *loss_scale_factor, 1e-37, 1e37);
 }
 
 Passes Options::passes(double learning_rate, std::int64_t iteration) const {

@@ -153,6 +153,7 @@ StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rat
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   state.check(rule, options, gradients.size());
+  if (iteration < 0) throw ArgumentError("iteration must be at least 0.");
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
   const cpu::Backend& backend = cpu::backend();
   StepReport report{state.bind(gradients), options.updates(iteration)};
@@ -210,7 +211,10 @@ void Plan::set_decays(std::size_t index, bool decays) {
   state_->rows.at(index).decays = decays;
 }
 
-bool Plan::received(std::size_t index) const { return state_->received.at(index) != 0; }
+bool Plan::received(std::size_t index) const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->received.at(index) != 0;
+}
 
 void Plan::set_received(std::size_t index, bool received) {
   const std::lock_guard lock(state_->mutex);

@@ -35,6 +35,9 @@ class UnavailableError : public Error {
 /// excluded.
 void require_range(const char* name, double value, double low, double high, bool excluded = false);
 
+/// Throws `ArgumentError` unless `value` is finite.
+void require_finite(const char* name, double value);
+
 /// Throws `ArgumentError` unless `value` is finite and at least 0, or above 0 if `positive`.
 void require_size(const char* name, double value, bool positive = false);
 

@@ -46,7 +46,8 @@ class Plan {
 
   /// One call of Keras's `apply`: accumulates the gradients or updates the variables, one gradient
   /// for each variable, in their order, an empty view for one that is missing. Any supported type
-  /// and any strides; the shape of the variable.
+  /// and any strides; the shape of the variable, or none: then its elements are taken to lie in the
+  /// order of those of the variable.
   ///
   /// `iteration` counts the calls before this one, `learning_rate` is that of this call. `rule`
   /// advances when the variables are updated. Throws `ArgumentError`.

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Format, lint and types, of Python and C++. The versions of the formatters are fixed: another one
+# would format otherwise.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$root"
+use_venv lint cmake ninja ruff==0.17.5 clang-format==18.1.8 'mypy>=1.11' 'numpy>=1.26' \
+  'pybind11>=3.0' pytest
+
+ruff format --check --no-cache .
+ruff check --no-cache .
+mypy --strict --cache-dir "$work/mypy"
+
+mapfile -t sources < <(find cpp cuda python/bindings tests/cpp -name '*.[ch]pp' | sort)
+clang-format --dry-run -Werror "${sources[@]}"
+
+cmake -S . -B "$work/tidy" -G Ninja -DRAVINE_PYTHON=ON -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
+  -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" >"$work/tidy.log" ||
+  { cat "$work/tidy.log"; exit 1; }
+mapfile -t units < <(find cpp cuda python/bindings -name '*.cpp' | sort)
+# It counts on its error stream what it suppressed in the headers of others.
+if ! printf '%s\n' "${units[@]}" |
+  xargs -P "$CMAKE_BUILD_PARALLEL_LEVEL" -n 1 clang-tidy -p "$work/tidy" --quiet \
+    >"$work/tidy.log" 2>&1; then
+  grep -vE '^[0-9]+ warnings? (generated|treated)' "$work/tidy.log"
+  exit 1
+fi
+echo "clang-tidy: ${#units[@]} files, nothing found"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The C++ tests: a Release build without warnings, with a look at its symbols and instructions; then
+# with AddressSanitizer and UndefinedBehaviorSanitizer; then with ThreadSanitizer.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+use_venv tools cmake ninja
+
+run_tests() {
+  ctest --test-dir "$work/$1" --parallel "$CMAKE_BUILD_PARALLEL_LEVEL" --timeout 180 \
+    --output-on-failure >"$work/$1.log" 2>&1 || {
+    cat "$work/$1.log"
+    return 1
+  }
+  grep 'tests passed' "$work/$1.log"
+}
+
+echo "Release"
+build release -DCMAKE_BUILD_TYPE=Release -DRAVINE_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+run_tests release
+"$root/.ci/check_symbols.sh" "$work/release"
+"$root/.ci/check_assembly.sh" "$work/release"
+
+echo "AddressSanitizer and UndefinedBehaviorSanitizer"
+build address -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRAVINE_TESTS=ON \
+  -DRAVINE_SANITIZE=address,undefined
+run_tests address
+
+echo "ThreadSanitizer"
+build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRAVINE_TESTS=ON -DRAVINE_SANITIZE=thread
+# By default it ends a child of a process with threads that starts threads of its own.
+TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" run_tests thread

@@ -1,0 +1,57 @@
+// power(): exact where the result is, close to the truth elsewhere, the same as repeated squaring.
+#include "ravine/power.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "plain_step.hpp"
+
+namespace ravine::test {
+namespace {
+
+TEST(Power, OfZeroIsOne) {
+  EXPECT_EQ(power(0.0, 0), 1.0);
+  EXPECT_EQ(power(0.96, 0), 1.0);
+}
+
+TEST(Power, OfTwoIsExact) {
+  for (int exponent = 0; exponent < 1024; ++exponent) {
+    EXPECT_EQ(power(2.0, exponent), std::ldexp(1.0, exponent));
+    EXPECT_EQ(power(0.5, exponent), std::ldexp(1.0, -exponent));
+  }
+}
+
+TEST(Power, OfSmallIntegersIsExact) {
+  double expected = 1.0;
+  for (int exponent = 0; exponent <= 33; ++exponent, expected *= 3.0) {
+    EXPECT_EQ(power(3.0, exponent), expected);
+  }
+}
+
+TEST(Power, EqualsRepeatedSquaring) {
+  for (const double base : {0.9, 0.96, 0.999, 0.9999999, 1.0}) {
+    for (std::int64_t exponent = 0; exponent < 3000; ++exponent) {
+      ASSERT_EQ(power(base, exponent), plain_power(base, exponent)) << base << " " << exponent;
+    }
+  }
+}
+
+TEST(Power, StaysNearTheTruth) {
+  for (const double base : {0.9, 0.96, 0.999}) {
+    for (std::int64_t exponent = 1; exponent < 5000; exponent += 7) {
+      // The error of each factor is at most half a unit, and it is squared along.
+      const long double truth = std::pow(static_cast<long double>(base), exponent);
+      EXPECT_LE(std::fabs(static_cast<double>(power(base, exponent) - truth)),
+                2.0 * static_cast<double>(exponent) * 0x1p-53 * static_cast<double>(truth));
+    }
+  }
+}
+
+TEST(Power, OfLargeExponentsEnds) {
+  EXPECT_EQ(power(0.96, std::int64_t{1} << 62), 0.0);
+  EXPECT_EQ(power(1.0, std::numeric_limits<std::int64_t>::max()), 1.0);
+}
+
+}  // namespace
+}  // namespace ravine::test
