@@ -55,6 +55,13 @@ std::optional<DType> dtype_of(const py::dtype& dtype) {
   return slow_dtype_of(dtype);
 }
 
+/// Whether this is an array of NumPy's own class, of no subclass.
+bool is_plain_array(py::handle object) {
+  static PyObject* const plain =
+      py::module_::import("numpy").attr("ndarray").cast<py::object>().release().ptr();
+  return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) == plain;
+}
+
 std::string type_name(py::handle object) {
   return py::type::handle_of(object).attr("__name__").cast<std::string>();
 }
@@ -76,6 +83,9 @@ TensorView view_of(py::handle object, const Which& which) {
     throw TypeError(which.text() + " must be a NumPy array. Received: " + type_name(object) + ".");
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
+  if (!is_plain_array(object) && py::hasattr(object, "mask")) {
+    throw TypeError(which.text() + " must not be masked. Pass its data, or the filled array.");
+  }
   const std::optional<DType> dtype = dtype_of(array.dtype());
   if (!dtype) {
     throw TypeError(which.text() +
@@ -89,8 +99,11 @@ TensorView view_of(py::handle object, const Which& which) {
   view.dtype = *dtype;
   view.writable = array.writeable();
   view.rank = static_cast<int>(array.ndim());
+  // NumPy has null pointers for an array without axes, where ours would mean one axis.
+  static constexpr std::int64_t no_axes = 0;
   view.shape = reinterpret_cast<const std::int64_t*>(array.shape());
   view.strides_bytes = reinterpret_cast<const std::int64_t*>(array.strides());
+  if (view.rank == 0) view.shape = view.strides_bytes = &no_axes;
   view.size = 1;
   for (int axis = 0; axis < view.rank; ++axis) view.size *= view.shape[axis];
   view.present = true;

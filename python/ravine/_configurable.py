@@ -34,7 +34,8 @@ class Configurable:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__signature__ = full_signature(cls, cls._default_name)  # type: ignore[attr-defined]
+        if "__init__" in vars(cls):
+            cls.__signature__ = full_signature(cls, cls._default_name)  # type: ignore[attr-defined]
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_native"):
@@ -54,6 +55,11 @@ class Configurable:
         for option, value in values.items():
             setattr(self, option, value)
         self._learning_rate = _learning_rate.checked(learning_rate)
+
+    @property
+    def iterations(self) -> int:
+        """How many updates were made; with accumulation, of whole windows."""
+        return self._calls // (self.gradient_accumulation_steps or 1)
 
     @property
     def learning_rate(self) -> float:
@@ -123,14 +129,26 @@ class Configurable:
         """Return the settings of the rule, in the order in which the class names them."""
         return [
             setting
-            for setting in vars(cls).values()
+            for base in reversed(cls.__mro__)
+            for setting in vars(base).values()
             if isinstance(setting, Setting) and setting.holder == "_rule"
         ]
 
-    def _resolve_callables(self) -> None:
-        for setting in self._hyperparameters():
-            if setting.name in self._callables and isinstance(setting, CallableSetting):
-                setting.resolve(self)
+    def _resolve_callables(self) -> dict[str, float]:
+        """Ask the functions for the values of this step; return those of the last."""
+        before = {name: getattr(self._rule, name) for name in self._callables}
+        try:
+            for setting in self._hyperparameters():
+                if setting.name in self._callables and isinstance(setting, CallableSetting):
+                    setting.resolve(self)
+        except BaseException:
+            self._take_back(before)
+            raise
+        return before
+
+    def _take_back(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            setattr(self._rule, name, value)
 
     def _check_built_for(self, setting: str) -> None:
         """Refuse a setting that the state, once built, does not serve."""

@@ -44,20 +44,27 @@ def complete(options: Mapping[str, Any]) -> dict[str, Any]:
         warnings.warn(
             "The argument `decay` is no longer supported and is ignored. Use a learning rate "
             "schedule.",
-            stacklevel=4,
+            stacklevel=_levels_to_the_caller(),
         )
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
         raise ValueError(f"Unknown arguments {unknown}. The options are {sorted(DEFAULTS)}.")
     return {**DEFAULTS, **given}
 
 
+def _levels_to_the_caller() -> int:
+    """Count the frames from the caller of this function to the first outside of the package."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("ravine."):
+        level, frame = level + 1, frame.f_back
+    return level - 1
+
+
 def full_signature(cls: type, default_name: str) -> inspect.Signature:
-    """Return the signature of a class with ``**options`` spelled out."""
-    own = [
-        parameter
-        for parameter in inspect.signature(cls.__dict__["__init__"]).parameters.values()
-        if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
+    """Return the signature of a class with ``**options`` spelled out, where it has those."""
+    _, *own = inspect.signature(vars(cls)["__init__"]).parameters.values()
+    if not own or "Unpack[Options]" not in str(own[-1].annotation):
+        return inspect.Signature(own)
+    own.pop()
     taken = {parameter.name for parameter in own}
     defaults = {**DEFAULTS, "name": default_name}
     shared = [

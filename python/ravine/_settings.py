@@ -18,13 +18,18 @@ def number(name: str, value: object) -> float:
     """Return a real number as a float; a ValueError names what was wrong."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise ValueError(f"{name} must be a number. Received: {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a finite number. Received: {value!r}.") from None
 
 
 def count(name: str, value: object) -> int:
     """Return a whole number as an int."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
         raise ValueError(f"{name} must be a whole number. Received: {value!r}.")
+    if abs(int(value)) >= 1 << 63:
+        raise ValueError(f"{name} must be below 2**63. Received: {value!r}.")
     return int(value)
 
 

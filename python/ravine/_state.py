@@ -9,10 +9,11 @@ import numpy as np
 
 from ravine import _core
 from ravine._arrays import Array, zeros_like_each
+from ravine._learning_rate import checked
 from ravine._variables import BuiltVariables
 
 if TYPE_CHECKING:
-    from ravine.optimizer import Optimizer
+    from ravine._buildable import Buildable
 
 
 class State(NamedTuple):
@@ -49,7 +50,7 @@ def _accumulates(options: _core.Options) -> bool:
     return (options.gradient_accumulation_steps or 1) > 1
 
 
-def state_dict(optimizer: Optimizer) -> dict[str, Array]:
+def state_dict(optimizer: Buildable) -> dict[str, Array]:
     """Copy the state: see `Optimizer.state_dict`."""
     built = optimizer._built_state()
     state: dict[str, Array] = {
@@ -67,7 +68,7 @@ def state_dict(optimizer: Optimizer) -> dict[str, Array]:
     return state
 
 
-def load_state_dict(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     """Write a state back: see `Optimizer.load_state_dict`."""
     own = state_dict(optimizer)
     given = {key: np.asarray(value) for key, value in state.items()}
@@ -76,7 +77,7 @@ def load_state_dict(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     own.pop("learning_rate", None)
     _check(own, given)
     if rate is not None and isinstance(optimizer._learning_rate, float):
-        optimizer.learning_rate = float(rate)
+        optimizer._learning_rate = checked(rate.item() if rate.ndim == 0 else rate)
 
     optimizer._calls = int(given["iteration"])
     for name in optimizer._scalar_state:
@@ -87,7 +88,7 @@ def load_state_dict(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         array[...] = given[key]
 
 
-def _arrays(optimizer: Optimizer) -> dict[str, Array]:
+def _arrays(optimizer: Buildable) -> dict[str, Array]:
     """All arrays of state by key, the very ones that a step updates."""
     built = optimizer._built_state()
     groups = {
@@ -115,8 +116,6 @@ def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
             f"The state is that of {given['class_name']}, this optimizer is {own['class_name']}. "
             "Nothing was loaded."
         )
-    if given["iteration"] < 0:
-        raise ValueError("'iteration' must be at least 0. Nothing was loaded.")
     for key, array in own.items():
         if key != "class_name" and (
             given[key].shape != array.shape or given[key].dtype != array.dtype
@@ -125,3 +124,5 @@ def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
                 f"{key!r} must have shape {array.shape} and dtype {array.dtype}. Received: shape "
                 f"{given[key].shape}, dtype {given[key].dtype}. Nothing was loaded."
             )
+    if given["iteration"] < 0:
+        raise ValueError("'iteration' must be at least 0. Nothing was loaded.")

@@ -27,17 +27,22 @@ class BuiltVariables:
 
     def __init__(self, variables: Variables) -> None:
         if isinstance(variables, Mapping):
-            self.names = [str(name) for name in variables]
             self.arrays = list(variables.values())
+            self._keys: list[Any] = list(variables)
         elif isinstance(variables, (list, tuple)):
-            self.names = [f"variable_{i}" for i in range(len(variables))]
             self.arrays = list(variables)
+            self._keys = [f"variable_{i}" for i in range(len(variables))]
         else:
             raise TypeError(
                 "The variables must be a list, a tuple or a dict of arrays. "
                 f"Received: {type(variables).__name__}."
             )
-        self.is_mapping = isinstance(variables, Mapping)
+        self.names = [str(key) for key in self._keys]
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(
+                "The keys of the variables are their names, as text, and no two may have the same "
+                f"name. Received: {self._keys}."
+            )
         self._index: dict[tuple[object, ...], int] = {}
 
     def __len__(self) -> int:
@@ -86,8 +91,8 @@ class BuiltVariables:
             return _listed(grads)
         if not grads:
             return []
-        _require_same_keys(grads, dict.fromkeys(self.names))
-        return [grads[name] for name in self.names]
+        _require_same_keys(grads, dict.fromkeys(self._keys))
+        return [grads[key] for key in self._keys]
 
     def _scatter(self, gradients: list[Any], arrays: list[Any]) -> list[Gradient]:
         result: list[Gradient] = [None] * len(self)
@@ -139,6 +144,10 @@ class DecayExclusions:
 
     def excluded(self, variables: BuiltVariables) -> list[bool]:
         """Whether each variable is excluded; ValueError if an array is none of them."""
+        if unknown := sorted(set(self.names) - set(variables.names)):
+            raise ValueError(
+                f"Variables excluded from weight decay are not among the variables: {unknown}."
+            )
         by_identity = {variables.index(array) for array in self.arrays}
         return [
             index in by_identity

@@ -1,0 +1,59 @@
+"""The compiled extension: vector instructions where they count, and none that would round less."""
+
+import platform
+import re
+import shutil
+import subprocess
+from collections import Counter
+
+import pytest
+
+from ravine import _core
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump, of binutils"),
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="reads x86-64 instructions only"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def instructions():
+    """Count the instructions by name and widest register, such as ``("vsqrtps", "ymm")``."""
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", "-M", "intel", _core.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    counts = Counter()
+    for name, operands in re.findall(r"^\s+[0-9a-f]+:\t(\w+)[ \t]*(.*)$", text, re.MULTILINE):
+        width = next((r for r in ("zmm", "ymm", "xmm") if r in operands), "")
+        counts[name, width] += 1
+    assert sum(counts.values()) > 10_000
+    return counts
+
+
+def test_nothing_is_fused(instructions):
+    # A fused multiply-add rounds once where NumPy, and other machines, round twice.
+    names = {name for name, _ in instructions}
+    assert [name for name in names if re.match(r"vfn?m(add|sub)|vfm", name)] == []
+
+
+@pytest.mark.parametrize("kind", ["ps", "pd"])
+@pytest.mark.parametrize("operation", ["sqrt", "div", "mul", "add", "sub"])
+def test_loops_use_the_full_width(instructions, operation, kind):
+    assert instructions[f"{operation}{kind}", "xmm"] > 0
+    assert instructions[f"v{operation}{kind}", "ymm"] > 0
+    assert instructions[f"v{operation}{kind}", "zmm"] > 0
+
+
+def test_nothing_is_approximated(instructions):
+    names = {name for name, _ in instructions}
+    assert [name for name in names if re.match(r"v?r(cp|sqrt)(14|28)?[ps][sd]", name)] == []
+
+
+def test_float16_is_converted_by_the_machine(instructions):
+    assert instructions["vcvtph2ps", "ymm"] + instructions["vcvtph2ps", "zmm"] > 0
+    assert instructions["vcvtps2ph", "ymm"] + instructions["vcvtps2ph", "zmm"] > 0
