@@ -177,7 +177,11 @@ STATES = {
     ),
     "negative_iteration": (
         changed(iteration=np.array(-1)),
-        "'iteration' must be at least 0. Nothing was loaded.",
+        "'iteration' must be at least 0 and below 2**62. Nothing was loaded.",
+    ),
+    "iteration_that_would_overflow": (
+        changed(iteration=np.array(2**62)),
+        "'iteration' must be at least 0 and below 2**62. Nothing was loaded.",
     ),
     "iteration_with_axes": (
         changed(iteration=np.array([2, 3])),

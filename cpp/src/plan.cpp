@@ -16,6 +16,12 @@
 #include "written_memory.hpp"
 
 namespace ravine {
+namespace {
+
+/// Beyond it the numbers of updates, and the next ones, could overflow.
+constexpr std::int64_t max_iterations = std::int64_t{1} << 62;
+
+}  // namespace
 
 struct Plan::State {
   std::mutex mutex;
@@ -153,7 +159,10 @@ StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rat
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   state.check(rule, options, gradients.size());
-  if (iteration < 0) throw ArgumentError("iteration must be at least 0.");
+  if (iteration < 0 || iteration >= max_iterations) {
+    throw ArgumentError("iteration must be at least 0 and below 2**62. Received: " +
+                        std::to_string(iteration) + ".");
+  }
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
   const cpu::Backend& backend = cpu::backend();
   StepReport report{state.bind(gradients), options.updates(iteration)};

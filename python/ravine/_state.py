@@ -124,5 +124,5 @@ def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
                 f"{key!r} must have shape {array.shape} and dtype {array.dtype}. Received: shape "
                 f"{given[key].shape}, dtype {given[key].dtype}. Nothing was loaded."
             )
-    if given["iteration"] < 0:
-        raise ValueError("'iteration' must be at least 0. Nothing was loaded.")
+    if not 0 <= given["iteration"] < 1 << 62:
+        raise ValueError("'iteration' must be at least 0 and below 2**62. Nothing was loaded.")
