@@ -62,7 +62,7 @@ def contenders(
     yield "ravine", repeated(lambda: optimizer.apply(grads))
     yield (
         "ravine, C++ alone",
-        lambda repeats: plan.time_steps(native, settings, peers.RATE, 5, grads, repeats),
+        lambda repeats: plan.time_steps(native, settings, peers.RATE, grads, repeats),
     )
     if not with_peers:
         return

@@ -83,6 +83,7 @@ INCLUDES = {
         PUBLIC + "error.hpp",
         PUBLIC + "threads.hpp",
         "intrin.h",
+        "cpuid.h",
     ],
     CPU + "thread_limit.?pp": [],
     CPU + "pool.?pp": [CPU + "floating_point.hpp", PUBLIC + "error.hpp"],
@@ -127,6 +128,7 @@ IMPORTS = {
         "_arrays",
         "_configurable",
         "_learning_rate",
+        "_settings",
         "_state",
         "_variables",
     ],
@@ -138,7 +140,7 @@ IMPORTS = {
     "demo.*": ["__init__", "demo", "demo.*"],
 }
 # And what it may import from elsewhere, apart from Python's own library.
-OTHERS = {"_arrays": ["numpy", "cupy"], "_options": [], "schedules": [], "_learning_rate": []}
+OTHERS = {"_arrays": ["numpy", "cupy"], "_options": [], "schedules": []}
 DEFAULT_OTHERS = ["numpy"]
 
 

@@ -120,6 +120,7 @@ bool Binding::looks_like_last(const TensorView& gradient) const {
     return gradient.rank == static_cast<int>(expected.size()) &&
            std::equal(expected.begin(), expected.end(), numbers);
   };
+  if ((gradient.shape != nullptr) != gradient_has_shape_) return false;
   if (gradient.shape != nullptr && !equals(gradient.shape, shape_)) return false;
   if (gradient.strides_bytes == nullptr) return gradient_is_c_order_;
   return !gradient_is_c_order_ && equals(gradient.strides_bytes, gradient_strides_);
@@ -150,6 +151,7 @@ void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& wri
     gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr
                                                          ? nullptr
                                                          : gradient.strides_bytes + gradient.rank);
+    gradient_has_shape_ = gradient.shape != nullptr;
     gradient_is_c_order_ = gradient.strides_bytes == nullptr;
     gradient_ = gradient;
     gradient_.shape = gradient_.strides_bytes = nullptr;

@@ -50,6 +50,7 @@ class Binding {
 
   // The gradient of the last step.
   TensorView gradient_;
+  bool gradient_has_shape_ = true;
   bool gradient_is_c_order_ = true;
   std::vector<std::int64_t> gradient_strides_;
   std::vector<Axis> gradient_axes_;

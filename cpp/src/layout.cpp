@@ -87,6 +87,29 @@ bool is_nested(const std::vector<Axis>& axes, std::int64_t item) {
   return true;
 }
 
+/// What all axes but the outermost span, in bytes.
+std::int64_t inner_span(const std::vector<Axis>& axes, std::int64_t item) {
+  std::int64_t span = item;
+  for (std::size_t i = 1; i < axes.size(); ++i) {
+    span += (axes[i].size - 1) * std::abs(axes[i].stride_bytes);
+  }
+  return span;
+}
+
+/// Whether both walk memory by the same long stride, each through its own part of every step: rows
+/// or columns of one array. Decided by arithmetic, however many elements there are.
+bool are_interleaved(const TensorView& a, const TensorView& b) {
+  const std::vector<Axis> axes_a = walk(a, memory_order(a)), axes_b = walk(b, memory_order(b));
+  if (axes_a.empty() || axes_b.empty()) return false;
+  const std::int64_t stride = std::abs(axes_a.front().stride_bytes);
+  if (stride == 0 || stride != std::abs(axes_b.front().stride_bytes)) return false;
+  const std::int64_t span_a = inner_span(axes_a, size_bytes(a.dtype));
+  const std::int64_t span_b = inner_span(axes_b, size_bytes(b.dtype));
+  const auto distance = static_cast<std::int64_t>(extent(b).begin - extent(a).begin);
+  const std::int64_t offset = ((distance % stride) + stride) % stride;
+  return offset >= span_a && offset + span_b <= stride;
+}
+
 }  // namespace
 
 std::vector<int> memory_order(const TensorView& view) {
@@ -152,7 +175,9 @@ Extent extent(const TensorView& view) {
 }
 
 bool share_memory(const TensorView& a, const TensorView& b) {
-  if (a.size == 0 || b.size == 0 || !extent(a).meets(extent(b))) return false;
+  if (a.size == 0 || b.size == 0 || !extent(a).meets(extent(b)) || are_interleaved(a, b)) {
+    return false;
+  }
   std::vector<Extent> of_a = pieces(a), of_b = pieces(b);
   std::ranges::sort(of_a, {}, &Extent::begin);
   std::ranges::sort(of_b, {}, &Extent::begin);
@@ -164,6 +189,10 @@ bool share_memory(const TensorView& a, const TensorView& b) {
 }
 
 bool overlaps_itself(const TensorView& view) {
+  if (view.size == 0) return false;
+  for (const Axis& axis : walk(view, memory_order(view))) {
+    if (axis.stride_bytes == 0) return true;
+  }
   if (is_nested(walk(view, memory_order(view)), size_bytes(view.dtype))) return false;
   std::vector<Extent> all = pieces(view);
   std::ranges::sort(all, {}, &Extent::begin);

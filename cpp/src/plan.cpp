@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <utility>
 
 #include "binding.hpp"
@@ -190,9 +191,17 @@ StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rat
 }
 
 void Plan::overwrite_with_averages() {
+  std::vector<std::size_t> all(size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  overwrite_with_averages(all);
+}
+
+void Plan::overwrite_with_averages(std::span<const std::size_t> indices) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   if (!state.has_averages) throw ArgumentError("The plan was built without averages.");
+  for (Row& row : state.rows) row.updates = false;
+  for (const std::size_t index : indices) state.rows.at(index).updates = true;
   const cpu::DefaultFloatingPoint mode;
   cpu::backend().overwrite(state.work(8 * state.chunks.elements));
 }

@@ -13,33 +13,40 @@ namespace py = pybind11;
 namespace ravine::python {
 namespace {
 
-/// The type objects of the four dtypes, found once. NumPy has one object each for its own types, so
-/// that most arrays are told by a comparison of pointers. They are never freed: the interpreter may
-/// be gone when this library is unloaded.
-struct KnownTypes {
+PyObject* found(const char* module, const char* name) {
+  return py::module_::import(module).attr(name).cast<py::object>().release().ptr();
+}
+
+/// What is needed of NumPy, found once, when the extension is imported. NumPy has one object for
+/// each of its own dtypes, so that most arrays are told by a comparison of pointers. Nothing is
+/// ever freed: the interpreter may be gone when this library is unloaded.
+struct Numpy {
   PyObject* const float32 = py::dtype::of<float>().release().ptr();
   PyObject* const float64 = py::dtype::of<double>().release().ptr();
   PyObject* const float16 = py::dtype("float16").release().ptr();
   std::atomic<PyObject*> bfloat16{nullptr};  ///< once met: NumPy does not have it itself
+  PyObject* const array = found("numpy", "ndarray");
+  PyObject* const scalar = found("numpy", "generic");
+  PyObject* const masked_array = found("numpy.ma", "MaskedArray");
 };
 
-KnownTypes& known_types() {
-  static KnownTypes known;
-  return known;
+Numpy& numpy() {
+  static Numpy objects;
+  return objects;
 }
 
 std::optional<DType> slow_dtype_of(const py::dtype& dtype) {
   if (!dtype.attr("isnative").cast<bool>()) return std::nullopt;
-  for (const auto& [known, result] : {std::pair{known_types().float32, DType::float32},
-                                      std::pair{known_types().float64, DType::float64},
-                                      std::pair{known_types().float16, DType::float16}}) {
+  for (const auto& [known, result] :
+       {std::pair{numpy().float32, DType::float32}, std::pair{numpy().float64, DType::float64},
+        std::pair{numpy().float16, DType::float16}}) {
     if (dtype.equal(py::handle(known))) return result;
   }
   // By name: the number of a user's type is not fixed, and kind and size fit other types too.
   if (dtype.itemsize() == 2 && dtype.attr("name").cast<std::string>() == "bfloat16") {
     PyObject* const found = py::object(dtype).release().ptr();
     PyObject* expected = nullptr;
-    if (!known_types().bfloat16.compare_exchange_strong(expected, found)) Py_DECREF(found);
+    if (!numpy().bfloat16.compare_exchange_strong(expected, found)) Py_DECREF(found);
     return DType::bfloat16;
   }
   return std::nullopt;
@@ -47,7 +54,7 @@ std::optional<DType> slow_dtype_of(const py::dtype& dtype) {
 
 std::optional<DType> dtype_of(const py::dtype& dtype) {
   const PyObject* const type = dtype.ptr();
-  KnownTypes& known = known_types();
+  Numpy& known = numpy();
   if (type == known.float32) return DType::float32;
   if (type == known.float64) return DType::float64;
   if (type == known.float16) return DType::float16;
@@ -55,11 +62,8 @@ std::optional<DType> dtype_of(const py::dtype& dtype) {
   return slow_dtype_of(dtype);
 }
 
-/// Whether this is an array of NumPy's own class, of no subclass.
-bool is_plain_array(py::handle object) {
-  static PyObject* const plain =
-      py::module_::import("numpy").attr("ndarray").cast<py::object>().release().ptr();
-  return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) == plain;
+bool is_instance(py::handle object, PyObject* type) {
+  return PyObject_IsInstance(object.ptr(), type) == 1;
 }
 
 std::string type_name(py::handle object) {
@@ -83,7 +87,8 @@ TensorView view_of(py::handle object, const Which& which) {
     throw TypeError(which.text() + " must be a NumPy array. Received: " + type_name(object) + ".");
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
-  if (!is_plain_array(object) && py::hasattr(object, "mask")) {
+  if (reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) != numpy().array &&
+      is_instance(object, numpy().masked_array)) {
     throw TypeError(which.text() + " must not be masked. Pass its data, or the filled array.");
   }
   const std::optional<DType> dtype = dtype_of(array.dtype());
@@ -111,9 +116,9 @@ TensorView view_of(py::handle object, const Which& which) {
 }
 
 bool is_scalar(py::handle object) {
-  static PyObject* const floating =
-      py::module_::import("numpy").attr("floating").cast<py::object>().release().ptr();
-  return PyFloat_Check(object.ptr()) || PyObject_IsInstance(object.ptr(), floating) == 1;
+  return PyFloat_Check(object.ptr()) || is_instance(object, numpy().scalar);
 }
+
+void prepare_arrays() { numpy(); }
 
 }  // namespace ravine::python

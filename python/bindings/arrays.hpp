@@ -24,8 +24,11 @@ struct Which {
 /// a GPU.
 TensorView view_of(pybind11::handle object, const Which& which);
 
-/// Whether `object` is a floating-point scalar, of Python or NumPy: what arithmetic on arrays
+/// Whether `object` is a scalar, a float of Python or any of NumPy's: what arithmetic on arrays
 /// without axes gives.
 bool is_scalar(pybind11::handle object);
+
+/// Finds what is needed of NumPy. To be called once, when the extension is imported.
+void prepare_arrays();
 
 }  // namespace ravine::python

@@ -3,13 +3,17 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
+
 #include "ravine/rules.hpp"
 
 namespace ravine::python {
 
-/// A rule as Python holds it: any rule, so that `Plan.step` takes them all.
+/// A rule as Python holds it: any rule, so that `Plan.step` takes them all, and how many steps were
+/// made with it.
 struct BoundRule {
   AnyRule rule;
+  std::int64_t calls = 0;
 };
 
 void bind_rules(pybind11::module_& module);

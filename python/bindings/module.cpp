@@ -3,6 +3,7 @@
 
 #include <exception>
 
+#include "arrays.hpp"
 #include "bind.hpp"
 #include "ravine/error.hpp"
 #include "ravine/threads.hpp"
@@ -10,7 +11,7 @@
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
+PYBIND11_MODULE(_core, module) {
   module.doc() = "The native part of ravine: rules, options, and plans over NumPy arrays.";
   module.attr("__version__") = RAVINE_VERSION;
 
@@ -26,6 +27,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
     }
   });
 
+  ravine::python::prepare_arrays();
   ravine::python::bind_rules(module);
   ravine::python::bind_plan(module);
 

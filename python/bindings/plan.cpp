@@ -4,11 +4,11 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
-#include <mutex>
+#include <exception>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "arrays.hpp"
@@ -26,38 +26,58 @@ class BoundPlan {
   BoundPlan(std::vector<std::string> names, const py::list& variables,
             const std::vector<py::list>& slots, const std::optional<py::list>& averages,
             const std::optional<py::list>& accumulators)
-      : names_(std::move(names)),
-        arrays_(py::make_tuple(variables, slots, averages, accumulators)),
-        gradients_(names_.size()),
-        plan_(describe(variables, slots, averages, accumulators)) {}
-
-  std::int64_t step(BoundRule& rule, const Options& options, double learning_rate,
-                    std::int64_t iteration, const py::object& gradients) {
-    return with_gradients(gradients, [&] {
-      return plan_.step(rule.rule, options, learning_rate, iteration, gradients_).gradients;
-    });
+      : names_(std::move(names)), plan_(describe(variables, slots, averages, accumulators)) {
+    const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
+      for (const py::handle array : arrays) {
+        kept.push_back(py::reinterpret_borrow<py::object>(array));
+      }
+    };
+    keep(variables_, variables);
+    for (const py::list& slot : slots) keep(state_, slot);
+    if (averages) keep(state_, *averages);
+    if (accumulators) keep(state_, *accumulators);
+    for (const py::object& variable : variables_) {
+      memory_.push_back(py::reinterpret_borrow<py::array>(variable).data());
+    }
   }
 
-  /// Seconds of one of `repeats` steps, without Python in between.
-  double time_steps(BoundRule& rule, const Options& options, double learning_rate,
-                    std::int64_t iteration, const py::object& gradients, int repeats) {
-    return with_gradients(gradients, [&] {
-      return seconds_each(repeats, [&](int i) {
-        plan_.step(rule.rule, options, learning_rate, iteration + i, gradients_);
-      });
+  /// One call of `apply`. `on_missing` is called, if it is not None, with the gradients when some
+  /// are missing, before anything is written. Counts the step, so that no interrupt can come
+  /// between.
+  void step(BoundRule& bound, const Options& live_options, double learning_rate,
+            const py::object& gradients, const py::object& on_missing) {
+    // By value: another thread may set something while this one steps.
+    AnyRule rule = bound.rule;
+    const Options options = live_options;
+    const std::int64_t iteration = bound.calls;
+    with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
+      plan_.step(rule, options, learning_rate, iteration, views);
+    });
+    std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(rule)); },
+               bound.rule);
+    bound.calls = iteration + 1;
+  }
+
+  /// Seconds of one of `repeats` steps, without Python in between. They are not counted.
+  double time_steps(const BoundRule& bound, const Options& options, double learning_rate,
+                    const py::object& gradients, int repeats) {
+    AnyRule rule = bound.rule;
+    return seconds_each(gradients, repeats, [&](const std::vector<TensorView>& views, int i) {
+      plan_.step(rule, options, learning_rate, bound.calls + i, views);
     });
   }
 
   /// Seconds of one of `repeats` streams over the same arrays.
   double time_streams(const Options& options, const py::object& gradients, int repeats) {
-    return with_gradients(gradients, [&] {
-      return seconds_each(repeats, [&](int) { plan_.stream(options, gradients_); });
+    return seconds_each(gradients, repeats, [&](const std::vector<TensorView>& views, int) {
+      plan_.stream(options, views);
     });
   }
 
-  void overwrite_with_averages() {
+  void overwrite_with_averages(const std::vector<std::size_t>& indices) {
+    check_variables();
     const py::gil_scoped_release release;
-    plan_.overwrite_with_averages();
+    plan_.overwrite_with_averages(indices);
   }
 
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
@@ -73,17 +93,12 @@ class BoundPlan {
   }
 
  private:
-  /// Calls `use` with the gradients in place and the interpreter's lock released.
+  /// Calls `use` with views of the gradients and the interpreter's lock released.
   template <class Use>
-  std::invoke_result_t<Use&> with_gradients(const py::object& gradients, Use&& use) {
-    // Waiting with the interpreter's lock could wait for ever: the thread that steps may want it.
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) {
-      const py::gil_scoped_release release;
-      lock.lock();
-    }
-    // A tuple of our own: another thread may change a list while the lock is released.
-    const auto held = py::reinterpret_steal<py::tuple>(PySequence_Tuple(gradients.ptr()));
+  void with_gradients(const py::object& gradients, const py::object& on_missing, Use&& use) {
+    check_variables();
+    // A list of our own: another thread may change the caller's while the lock is released.
+    auto held = py::reinterpret_steal<py::list>(PySequence_List(gradients.ptr()));
     if (!held) throw py::error_already_set();
     if (held.size() != names_.size()) {
       throw ArgumentError("Expected " + std::to_string(names_.size()) +
@@ -91,28 +106,66 @@ class BoundPlan {
                           "missing one. Received: " +
                           std::to_string(held.size()) + ".");
     }
-    std::vector<py::object> converted;
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      py::handle gradient = PyTuple_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
-      if (gradient.is_none()) {
-        gradients_[i].present = false;
-        continue;
-      }
-      if (!py::isinstance<py::array>(gradient) && is_scalar(gradient)) {
-        gradient = converted.emplace_back(py::array::ensure(gradient));
-      }
-      gradients_[i] = view_of(gradient, {"Gradient", i, names_[i]});
+    // Taken out of this object for the time of the call, which may run Python code on the way.
+    std::vector<TensorView> views = std::move(views_);
+    views.resize(names_.size());
+    const std::size_t present = fill(held, views);
+    if (present > 0 && present < names_.size() && !on_missing.is_none()) on_missing(held);
+
+    // No guard releases the lock here: at the end of the interpreter, taking it back ends a daemon
+    // thread by unwinding, which no destructor may do.
+    PyObject* const kept = held.release().ptr();
+    std::exception_ptr error;
+    PyThreadState* const thread = PyEval_SaveThread();
+    try {
+      use(std::as_const(views));
+    } catch (...) {
+      error = std::current_exception();
     }
-    const py::gil_scoped_release release;
-    return use();
+    PyEval_RestoreThread(thread);
+    views_ = std::move(views);
+    Py_DECREF(kept);
+    if (error) std::rethrow_exception(error);
+  }
+
+  /// Points the views at the gradients, of which scalars become arrays; returns how many there are.
+  std::size_t fill(py::list& held, std::vector<TensorView>& views) const {
+    std::size_t present = 0;
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
+      views[i].present = !gradient.is_none();
+      if (!views[i].present) continue;
+      if (!py::isinstance<py::array>(gradient) && is_scalar(gradient)) {
+        held[i] = py::array::ensure(gradient);
+        gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
+      }
+      views[i] = view_of(gradient, {"Gradient", i, names_[i]});
+      ++present;
+    }
+    return present;
+  }
+
+  /// NumPy lets an array be resized or made read-only behind our back.
+  void check_variables() const {
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const auto* const array = py::detail::array_proxy(variables_[i].ptr());
+      if (array->data != memory_[i] ||
+          (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
+        throw ArgumentError(Which{"Variable", i, names_[i]}.text() +
+                            " was resized or made read-only after build(). Make a new optimizer.");
+      }
+    }
   }
 
   template <class Repeated>
-  static double seconds_each(int repeats, Repeated&& repeated) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < repeats; ++i) repeated(i);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
-           repeats;
+  double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
+    double seconds = 0;
+    with_gradients(gradients, py::none(), [&](const std::vector<TensorView>& views) {
+      const auto start = std::chrono::steady_clock::now();
+      for (int i = 0; i < repeats; ++i) repeated(views, i);
+      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    });
+    return seconds / repeats;
   }
 
   std::vector<Variable> describe(const py::list& variables, const std::vector<py::list>& slots,
@@ -133,10 +186,10 @@ class BoundPlan {
     return result;
   }
 
-  std::mutex mutex_;  ///< of `gradients_`: two threads may step one optimizer
   std::vector<std::string> names_;
-  py::tuple arrays_;  ///< kept alive
-  std::vector<TensorView> gradients_;
+  std::vector<py::object> variables_, state_;  ///< kept alive
+  std::vector<const void*> memory_;            ///< of the variables, when they were bound
+  std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
   Plan plan_;
 };
 
@@ -149,12 +202,12 @@ void bind_plan(py::module_& module) {
            py::arg("names"), py::arg("variables"), py::arg("slots"), py::arg("averages"),
            py::arg("accumulators"))
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
-           py::arg("iteration"), py::arg("gradients"))
+           py::arg("gradients"), py::arg("on_missing"))
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
-           py::arg("learning_rate"), py::arg("iteration"), py::arg("gradients"), py::arg("repeats"))
+           py::arg("learning_rate"), py::arg("gradients"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
            py::arg("repeats"))
-      .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages)
+      .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages, py::arg("indices"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);
 }

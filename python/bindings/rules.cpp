@@ -21,7 +21,7 @@ template <class Rule>
 class RuleClass {
  public:
   RuleClass(py::module_& module, const char* name) : class_(module, name) {
-    class_.def(py::init<>());
+    class_.def(py::init<>()).def("copy", [](const Bound& self) { return self; });
   }
 
   template <class Number>
@@ -54,6 +54,8 @@ py::tuple slots(const BoundRule& bound) {
 void bind_rules(py::module_& module) {
   py::class_<BoundRule>(module, "Rule")
       .def_property_readonly("slots", &slots)
+      .def_readwrite("calls", &BoundRule::calls)
+      .def("copy", [](const BoundRule& bound) { return bound; })
       .def("check", [](const BoundRule& bound) {
         std::visit([](const auto& rule) { rule.check(); }, bound.rule);
       });
@@ -74,6 +76,7 @@ void bind_rules(py::module_& module) {
 
   py::class_<Options>(module, "Options")
       .def(py::init<>())
+      .def("copy", [](const Options& self) { return self; })
       .def("check", &Options::check)
       .def_readwrite("weight_decay", &Options::weight_decay)
       .def_readwrite("clipnorm", &Options::clipnorm)

@@ -20,6 +20,8 @@ _LARGE = 1 << 19
 
 def memory_key(array: Array) -> tuple[object, ...]:
     """Identity of a variable: the memory that it shows, not the object that shows it."""
+    if not isinstance(array, np.ndarray):
+        return (id(array),)
     return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
 
 

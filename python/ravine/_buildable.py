@@ -12,6 +12,7 @@ from ravine import _core
 from ravine._arrays import Array
 from ravine._configurable import Configurable
 from ravine._learning_rate import LearningRate
+from ravine._settings import Setting
 from ravine._state import State, load_state_dict, make_state, state_dict
 from ravine._variables import BuiltVariables, DecayExclusions, Variables
 
@@ -55,17 +56,18 @@ class Buildable(Configurable):
         the same variables changes nothing.
         """
         new = BuiltVariables(variables)
-        if self._variables is not None:
-            if new.same_as(self._variables):
-                return
-            raise ValueError(
-                f"This optimizer was built for the variables {self._variables.names}. Make a new "
-                "one for others."
-            )
-        excluded = self._exclusions.excluded(new)
-        self._state = make_state(self._rule, self._options, new)
-        self._plan, self._variables = self._state.plan, new
-        self._set_exclusions(excluded)
+        with self._lock:
+            if self._variables is not None:
+                if new.same_as(self._variables):
+                    return
+                raise ValueError(
+                    f"This optimizer was built for the variables {self._variables.names}. Make a "
+                    "new one for others."
+                )
+            excluded = self._exclusions.excluded(new)
+            self._state = make_state(self._rule, self._options, new)
+            self._plan, self._variables = self._state.plan, new
+            self._set_exclusions(excluded)
 
     @property
     def variables(self) -> list[Array]:
@@ -107,9 +109,10 @@ class Buildable(Configurable):
         exclusions = DecayExclusions(
             () if var_list is None else var_list, () if var_names is None else var_names
         )
-        excluded = exclusions.excluded(self._variables) if self._variables is not None else []
-        self._exclusions = exclusions
-        self._set_exclusions(excluded)
+        with self._lock:
+            excluded = exclusions.excluded(self._variables) if self._variables is not None else []
+            self._exclusions = exclusions
+            self._set_exclusions(excluded)
 
     def finalize_variable_values(self, trainable_variables: Variables | None = None) -> None:
         """Overwrite variables by their averages, at the end of training.
@@ -123,15 +126,15 @@ class Buildable(Configurable):
         -----
         Does nothing without `use_ema`, and before the first update, when there are no averages.
         """
-        averages = None if self._state is None else self._state.averages
-        if not self.use_ema or self.iterations == 0 or self._variables is None or averages is None:
-            return
-        chosen = None if trainable_variables is None else BuiltVariables(trainable_variables).arrays
-        if chosen is None:
-            self._built_state().plan.overwrite_with_averages()
-            return
-        for index in [self._variables.index(array) for array in chosen]:
-            self._variables.arrays[index][...] = averages[index]
+        with self._lock:
+            built = self._variables
+            if not self.use_ema or self.iterations == 0 or built is None:
+                return
+            indices = list(range(len(built)))
+            if trainable_variables is not None:
+                chosen = BuiltVariables(trainable_variables).arrays
+                indices = [built.index(array) for array in chosen]
+            self._built_state().plan.overwrite_with_averages(indices)
 
     @contextmanager
     def averaged_variables(self) -> Iterator[None]:
@@ -150,9 +153,10 @@ class Buildable(Configurable):
         >>> w
         array([-1.])
         """
-        arrays = [] if self._variables is None else self._variables.arrays
-        before = [array.copy() for array in arrays]
-        self.finalize_variable_values()
+        with self._lock:
+            arrays = [] if self._variables is None else self._variables.arrays
+            before = [array.copy() for array in arrays]
+            self.finalize_variable_values()
         try:
             yield
         finally:
@@ -168,7 +172,8 @@ class Buildable(Configurable):
             ``iteration``, ``learning_rate`` if it is a number, and slots, averages and accumulators
             as ``"<kind>/<name of the variable>"``. The variables themselves are not part of it.
         """
-        return state_dict(self)
+        with self._lock:
+            return state_dict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Write back what `state_dict` returned.
@@ -184,26 +189,29 @@ class Buildable(Configurable):
         ValueError
             If it does not fit, or this optimizer was not built. Nothing has been changed then.
         """
-        load_state_dict(self, state)
+        with self._lock:
+            load_state_dict(self, state)
 
     def _built_state(self) -> State:
         if self._state is None:
             raise ValueError("The optimizer has no state yet. Call build(variables) first.")
         return self._state
 
-    def _check_built_for(self, setting: str) -> None:
+    def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
         """Refuse a change, after `build`, that would need other state than was made there."""
         if self._state is None:
             return
-        if setting == "gradient_accumulation_steps" and any(self._state.plan.received):
+        if setting.name == "gradient_accumulation_steps" and self._calls > 0:
             raise ValueError(
-                "gradient_accumulation_steps cannot be changed while gradients are accumulated: "
-                "only after the call that updates."
+                "gradient_accumulation_steps cannot be changed after the first step: the number of "
+                "updates is counted by it. Make a new optimizer."
             )
-        if not self._state.serves(self._rule, self._options):
+        rule = changed if setting.holder == "_rule" else self._rule
+        options = changed if setting.holder == "_options" else self._options
+        if not self._state.serves(rule, options):
             raise ValueError(
-                f"{setting} cannot be changed so after build(), which made the arrays of state "
-                "for the old value. Make a new optimizer."
+                f"{setting.name} cannot be changed so after build(), which made the arrays of "
+                "state for the old value. Make a new optimizer."
             )
 
     def _set_exclusions(self, excluded: list[bool]) -> None:

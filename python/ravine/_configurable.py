@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import RLock
 from typing import Any, ClassVar, Self
 
 from ravine import _core, _learning_rate, schedules
@@ -40,10 +41,10 @@ class Configurable:
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_native"):
             raise TypeError("Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.")
+        self._lock = RLock()  # several threads may use one optimizer
         self._rule = self._native()
         self._options = _core.Options()
         self._callables: dict[str, Callable[[], float]] = {}
-        self._calls = 0
         self._variables: BuiltVariables | None = None
         self._exclusions = DecayExclusions()
 
@@ -150,5 +151,10 @@ class Configurable:
         for name, value in values.items():
             setattr(self._rule, name, value)
 
-    def _check_built_for(self, setting: str) -> None:
+    @property
+    def _calls(self) -> int:
+        """Completed calls of `apply`, those that only accumulated included."""
+        return self._rule.calls
+
+    def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
         """Refuse a setting that the state, once built, does not serve."""

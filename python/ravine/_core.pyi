@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -6,14 +6,17 @@ from numpy.typing import NDArray
 __version__: str
 
 class Rule:
+    calls: int
     @property
     def slots(self) -> tuple[str, ...]: ...
     def check(self) -> None: ...
+    def copy(self) -> Rule: ...
 
 class SGD(Rule):
     momentum: float
     nesterov: bool
     def __init__(self) -> None: ...
+    def copy(self) -> SGD: ...
 
 class RMSprop(Rule):
     rho: float
@@ -21,6 +24,7 @@ class RMSprop(Rule):
     epsilon: float
     centered: bool
     def __init__(self) -> None: ...
+    def copy(self) -> RMSprop: ...
 
 class Nadam(Rule):
     beta_1: float
@@ -28,6 +32,7 @@ class Nadam(Rule):
     epsilon: float
     momentum_product: float
     def __init__(self) -> None: ...
+    def copy(self) -> Nadam: ...
 
 class Options:
     weight_decay: float | None
@@ -40,6 +45,7 @@ class Options:
     loss_scale_factor: float | None
     gradient_accumulation_steps: int | None
     def __init__(self) -> None: ...
+    def copy(self) -> Options: ...
     def check(self) -> None: ...
 
 class Plan:
@@ -57,15 +63,14 @@ class Plan:
         rule: Rule,
         options: Options,
         learning_rate: float,
-        iteration: int,
         gradients: Sequence[NDArray[Any] | float | None],
-    ) -> int: ...
+        on_missing: Callable[[list[NDArray[Any] | float | None]], None] | None,
+    ) -> None: ...
     def time_steps(
         self,
         rule: Rule,
         options: Options,
         learning_rate: float,
-        iteration: int,
         gradients: Sequence[NDArray[Any] | float | None],
         repeats: int,
     ) -> float: ...
@@ -75,7 +80,7 @@ class Plan:
         gradients: Sequence[NDArray[Any] | float | None],
         repeats: int,
     ) -> float: ...
-    def overwrite_with_averages(self) -> None: ...
+    def overwrite_with_averages(self, indices: Sequence[int]) -> None: ...
     def set_decays(self, index: int, decays: bool) -> None: ...
 
 def num_threads() -> int: ...

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from ravine import schedules
 from ravine._settings import number
 
@@ -52,9 +54,11 @@ def serialize(rate: LearningRate) -> float | dict[str, Any]:
 
 
 def _to_number(value: object, source: str) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     try:
-        return float(value)  # type: ignore[arg-type]  # a NumPy scalar or a 0-d array as well
-    except (TypeError, ValueError):
+        return number(source, value)
+    except ValueError:
         raise ValueError(f"{source} must return a number. Received: {value!r}.") from None
 
 

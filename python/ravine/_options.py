@@ -44,14 +44,14 @@ def complete(options: Mapping[str, Any]) -> dict[str, Any]:
         warnings.warn(
             "The argument `decay` is no longer supported and is ignored. Use a learning rate "
             "schedule.",
-            stacklevel=_levels_to_the_caller(),
+            stacklevel=levels_to_the_caller(),
         )
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
         raise ValueError(f"Unknown arguments {unknown}. The options are {sorted(DEFAULTS)}.")
     return {**DEFAULTS, **given}
 
 
-def _levels_to_the_caller() -> int:
+def levels_to_the_caller() -> int:
     """Count the frames from the caller of this function to the first outside of the package."""
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("ravine."):

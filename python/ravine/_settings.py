@@ -83,15 +83,13 @@ class Setting(Generic[T]):
         self._store(optimizer, self._convert(self.name, value))
 
     def _store(self, optimizer: Configurable, value: T) -> None:
-        native = getattr(optimizer, self.holder)
-        before = getattr(native, self.name)
-        setattr(native, self.name, value)
-        try:
-            native.check()
-            optimizer._check_built_for(self.name)
-        except ValueError:
-            setattr(native, self.name, before)
-            raise
+        with optimizer._lock:
+            native = getattr(optimizer, self.holder)
+            changed = native.copy()
+            setattr(changed, self.name, value)
+            changed.check()
+            optimizer._check_built_for(self, changed)
+            setattr(native, self.name, value)
 
 
 class CallableSetting(Setting[float]):

@@ -79,7 +79,7 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     if rate is not None and isinstance(optimizer._learning_rate, float):
         optimizer._learning_rate = checked(rate.item() if rate.ndim == 0 else rate)
 
-    optimizer._calls = int(given["iteration"])
+    optimizer._rule.calls = int(given["iteration"])
     for name in optimizer._scalar_state:
         setattr(optimizer._rule, name, float(given[name]))
     if "received" in given:
@@ -92,15 +92,16 @@ def _arrays(optimizer: Buildable) -> dict[str, Array]:
     """All arrays of state by key, the very ones that a step updates."""
     built = optimizer._built_state()
     groups = {
-        "average": built.averages or [],
-        "gradient_accumulator": built.accumulators or [],
+        "average": built.averages,
+        "gradient_accumulator": built.accumulators,
         **built.slots,
     }
     names = [] if optimizer._variables is None else optimizer._variables.names
     return {
         f"{kind}/{name}": array
         for kind, arrays in groups.items()
-        for name, array in zip(names, arrays, strict=False)
+        if arrays is not None
+        for name, array in zip(names, arrays, strict=True)
     }
 
 
@@ -126,3 +127,5 @@ def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
             )
     if not 0 <= given["iteration"] < 1 << 62:
         raise ValueError("'iteration' must be at least 0 and below 2**62. Nothing was loaded.")
+    if not 0 <= given.get("momentum_product", 1) <= 1:
+        raise ValueError("'momentum_product' must be from 0 to 1. Nothing was loaded.")

@@ -166,7 +166,8 @@ class DecayExclusions:
         names = list(self.names)
         if variables is not None:
             names += [variables.names[variables.index(array)] for array in self.arrays]
-        return {"var_names": self.patterns, "names": names} if self.patterns or names else None
+        patterns = list(self.patterns)
+        return {"var_names": patterns, "names": names} if patterns or names else None
 
 
 def _listed(grads: object) -> list[Gradient]:

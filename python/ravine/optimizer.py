@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from threading import RLock
 from typing import TypeVar, Unpack
 
 from ravine import _learning_rate
 from ravine._arrays import Array
 from ravine._buildable import Buildable
 from ravine._learning_rate import LearningRate
-from ravine._options import Options
+from ravine._options import Options, levels_to_the_caller
 from ravine._variables import Gradient, Gradients, Variables
 
 Loss = TypeVar("Loss")
@@ -61,8 +60,7 @@ class Optimizer(Buildable):
 
     def __init__(self, learning_rate: LearningRate, **options: Unpack[Options]) -> None:
         super().__init__(learning_rate, options)
-        self._has_warned = False
-        self._lock = RLock()  # two threads may step one optimizer
+        self._on_missing: Callable[[list[Gradient]], None] | None = self._warn_about_missing
 
     def apply(self, grads: Gradients, trainable_variables: Variables | None = None) -> None:
         """Make one step: update the variables in place, or accumulate.
@@ -107,13 +105,10 @@ class Optimizer(Buildable):
                 rate = _learning_rate.at_step(rate, self._calls)
             before = self._resolve_callables() if self._callables else {}
             try:
-                present = self._plan.step(self._rule, self._options, rate, self._calls, grads)
-            except BaseException:
+                self._plan.step(self._rule, self._options, rate, grads, self._on_missing)
+            except Exception:
                 self._take_back(before)
                 raise
-            self._calls += 1
-        if present != len(grads) and not self._has_warned:
-            self._warn_about_missing(grads)
         return None
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Gradient, Array]]) -> int:
@@ -194,19 +189,22 @@ class Optimizer(Buildable):
                 "The optimizer does not know its variables yet. Call build(variables) or pass "
                 "them to apply()."
             )
-        self.build(variables)
-        try:
-            self.apply(grads, variables)
-        except BaseException:
-            self._state = self._plan = self._variables = None
-            raise
+        with self._lock:
+            calls, was_built = self._calls, self.built
+            self.build(variables)
+            try:
+                self.apply(grads, variables)
+            except BaseException:
+                if not was_built and self._calls == calls:
+                    self._state = self._plan = self._variables = None
+                raise
 
     def _warn_about_missing(self, grads: list[Gradient]) -> None:
         assert self._variables is not None
         named = zip(self._variables.names, grads, strict=True)
         names = [name for name, grad in named if grad is None]
-        self._has_warned = True
+        self._on_missing = None
         warnings.warn(
             f"Some variables have no gradient and are not updated: {names}. This is said once.",
-            stacklevel=3,
+            stacklevel=levels_to_the_caller(),
         )

@@ -102,7 +102,10 @@ class ExponentialDecay(LearningRateSchedule):
         exponent = step / self.decay_steps
         if self.staircase:
             exponent = math.floor(exponent)
-        return float(self.initial_learning_rate * self.decay_rate**exponent)
+        try:
+            return float(self.initial_learning_rate * self.decay_rate**exponent)
+        except OverflowError:
+            return math.inf
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, by name."""

@@ -157,6 +157,7 @@ std::vector<std::uint16_t> round(const cpu::Backend& backend, DType dtype,
   row.w = {reinterpret_cast<std::byte*>(w.data()), nullptr, 0, dtype};
   row.average = values.data();
   row.size = static_cast<std::int64_t>(values.size());
+  row.updates = true;
   const Job job({row});
   const cpu::DefaultFloatingPoint mode;
   backend.overwrite(job.work());

@@ -836,5 +836,30 @@ TEST_F(PlanStep, GivesTheSameAfterAStepThatThrew) {
   EXPECT_TRUE(same_bits(bias, bias_));
 }
 
+// The gradient of the last step had a shape and was walked in the order of the variable; the next
+// has none, and its elements lie in that order already.
+TEST_F(PlanStep, TellsGradientsWithAShapeFromThoseWithout) {
+  const std::int64_t shape[] = {2, 3}, fortran[] = {4, 8}, c_order[] = {12, 4};
+  float w[6] = {}, g[6] = {1, 2, 3, 4, 5, 6};
+  Variable variable;
+  variable.value = TensorView(w, 6);
+  variable.value.rank = 2;
+  variable.value.shape = shape;
+  variable.value.strides_bytes = fortran;
+  Plan plan({variable});
+  AnyRule rule = SGD{};
+
+  TensorView with_shape(static_cast<const float*>(g), 6);
+  with_shape.rank = 2;
+  with_shape.shape = shape;
+  with_shape.strides_bytes = c_order;
+  plan.step(rule, {}, -1.0, 0, std::span(&with_shape, 1));
+  EXPECT_EQ(std::vector(w, w + 6), (std::vector<float>{1, 4, 2, 5, 3, 6}));
+
+  const TensorView without_shape(static_cast<const float*>(g), 6);
+  plan.step(rule, {}, -1.0, 1, std::span(&without_shape, 1));
+  EXPECT_EQ(std::vector(w, w + 6), (std::vector<float>{2, 6, 5, 9, 8, 12}));
+}
+
 }  // namespace
 }  // namespace ravine::test

@@ -54,8 +54,9 @@ class Plan {
   StepReport step(AnyRule& rule, const Options& options, double learning_rate,
                   std::int64_t iteration, std::span<const TensorView> gradients);
 
-  /// Copies the averages into the variables.
+  /// Copies the averages into the variables, all or those of these numbers.
   void overwrite_with_averages();
+  void overwrite_with_averages(std::span<const std::size_t> indices);
 
   /// The limit of a step, to be timed beside it: reads and writes the arrays that a step with these
   /// options would, in the same chunks and threads, with one addition an element. It spoils their

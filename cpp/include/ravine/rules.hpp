@@ -4,6 +4,7 @@
 //   check()         throws if a number is out of its range;
 //   slots()         the names of the state that each variable needs, in the order of its kernel;
 //   advance(t)      moves its own scalar state to update number t (the first is 1);
+//   take_state()    takes over the scalar state of another, and none of its hyperparameters;
 //   visit_kernel()  hands out the formula for one element, a functor `void (T& w, T g, T& slot...)`
 //                   with `slot_count` and `rounded<T>()`: its numbers are computed in double and
 //                   rounded once to the type of the arithmetic.

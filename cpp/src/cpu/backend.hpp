@@ -27,7 +27,7 @@ struct Backend {
   void (*accumulate)(const Passes& passes, const Work& work);
   /// The sum of squares of each tile of the gradients that the passes will clip.
   void (*sum_squares)(const Passes& passes, const Work& work, double* tiles);
-  /// Copies the averages into the variables.
+  /// Copies the averages into the variables of the rows that are updated.
   void (*overwrite)(const Work& work);
   /// The memory traffic of an update, and of a norm, with next to no arithmetic.
   void (*stream)(const Work& work, int slot_count, bool averages);

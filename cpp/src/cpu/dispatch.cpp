@@ -8,6 +8,8 @@
 
 #if defined(_MSC_VER) && defined(_M_X64)
 #include <intrin.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 namespace ravine {
@@ -45,8 +47,14 @@ bool supports(const Backend& candidate) {
 }
 #else
 bool supports(const Backend& candidate) {
-  // Feature by feature: older compilers do not know the levels by name here. Every processor with
-  // these four has the rest of v3.
+  // Feature by feature: older compilers do not know the levels by name here, and not all of these.
+  unsigned a = 0, b = 0, c = 0, d = 0, extended = 0;
+  const bool known =
+      __get_cpuid(0x80000001, &a, &b, &extended, &d) != 0 && __get_cpuid(1, &a, &b, &c, &d) != 0;
+  constexpr unsigned f16c_and_movbe = 1u << 29 | 1u << 22, lzcnt = 1u << 5;
+  if (!known || (c & f16c_and_movbe) != f16c_and_movbe || (extended & lzcnt) == 0) {
+    return &candidate == &v2::backend;
+  }
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                   __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
   if (&candidate == &v4::backend) {

@@ -244,6 +244,7 @@ void sum_squares(const Passes& passes, const Work& work, double* tiles) {
 
 void overwrite(const Work& work) {
   for_each_chunk(work, [&]<class T>(const Row& row, const Chunk& chunk, T) {
+    if (!row.updates) return;
     Staged<T> staged;
     for (std::int64_t done = 0; done < chunk.size; done += block_size) {
       const std::int64_t at = chunk.begin + done;

@@ -34,6 +34,9 @@ Pool::Pool(int workers) {
     stop();
     throw UnavailableError("The system does not start " + std::to_string(workers + 1) +
                            " threads (" + error.what() + "). Set a smaller number of threads.");
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 

@@ -33,10 +33,9 @@ struct SharedPool {
 #endif
   }
   ~SharedPool() {
-#if defined(_WIN32)
-    // Threads are gone already when a DLL is unloaded, and joining them would hang.
+    // At exit a thread may still be in a loop, or the system may have ended the workers already:
+    // the pool is left to the end of the process.
     static_cast<void>(pool.release());
-#endif
   }
 
   /// In a forked child: the threads stayed behind in the parent, their memory is left alone.

@@ -54,7 +54,11 @@ struct Nadam {
   /// The momentum of update number `t`.
   double scheduled_momentum(std::int64_t t) const { return beta_1 * (1 - 0.5 * power(0.96, t)); }
 
+  /// Moves the scalar state to update number `t`.
   void advance(std::int64_t t) { momentum_product *= scheduled_momentum(t); }
+
+  /// Takes over the scalar state, and nothing else.
+  void take_state(const Nadam& advanced) { momentum_product = advanced.momentum_product; }
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>

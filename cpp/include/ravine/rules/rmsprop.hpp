@@ -86,6 +86,7 @@ struct RMSprop {
   }
 
   void advance(std::int64_t) {}
+  void take_state(const RMSprop&) {}
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>

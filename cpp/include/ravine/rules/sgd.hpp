@@ -61,6 +61,7 @@ struct SGD {
 
   /// Advances what changes from update to update; here nothing does.
   void advance(std::int64_t) {}
+  void take_state(const SGD&) {}
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>
