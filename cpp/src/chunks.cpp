@@ -7,13 +7,17 @@ namespace ravine {
 
 Chunks cut(std::span<Row> rows) {
   Chunks result;
-  std::int64_t in_item = chunk_size;  // of the item being filled; full: the next chunk opens one
+  std::int64_t total = 0;
+  for (const Row& row : rows) total += row.size;
+  const std::int64_t largest =
+      std::clamp(total / shares / tile_size * tile_size, chunk_size, max_chunk_size);
+  std::int64_t in_item = largest;  // of the item being filled; full: the next chunk opens one
   for (std::size_t row = 0; row < rows.size(); ++row) {
     rows[row].first_tile = result.tiles;
     const std::int64_t size = rows[row].size;
-    for (std::int64_t begin = 0; begin < size; begin += chunk_size) {
-      const std::int64_t piece = std::min(chunk_size, size - begin);
-      if (in_item + piece > chunk_size) {
+    for (std::int64_t begin = 0; begin < size; begin += largest) {
+      const std::int64_t piece = std::min(largest, size - begin);
+      if (in_item + piece > largest) {
         result.items.push_back(static_cast<std::int64_t>(result.chunks.size()));
         in_item = 0;
       }

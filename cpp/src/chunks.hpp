@@ -14,8 +14,11 @@ namespace ravine {
 /// Elements under one leaf of the tree by which norms are summed.
 inline constexpr std::int64_t tile_size = 2048;
 
-/// Elements that one thread takes at a time: small enough to share out, large enough to stream.
+/// Elements that one thread takes at a time, at least and at most, and the part of the whole that
+/// it takes between these: long stretches keep memory streaming, many of them share out well.
 inline constexpr std::int64_t chunk_size = 8 * tile_size;
+inline constexpr std::int64_t max_chunk_size = 16 * chunk_size;
+inline constexpr std::int64_t shares = 64;
 
 /// A variable in one step. Slots, average and accumulator are of the arithmetic type.
 struct Row {
@@ -37,7 +40,7 @@ struct Chunk {
   std::int64_t row = 0;
 };
 
-/// All chunks, and the items that threads take: runs of chunks of `chunk_size` elements together.
+/// All chunks, and the items that threads take: runs of chunks of about one size together.
 struct Chunks {
   std::vector<Chunk> chunks;
   std::vector<std::int64_t> items;  ///< item i: chunks items[i] to items[i + 1]
