@@ -10,6 +10,7 @@ Nothing here is fast. Three things make it exact:
 """
 
 import math
+from abc import ABC, abstractmethod
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,7 +38,7 @@ def power(base, exponent):
     return result
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What all optimizers share: the order of a step, and everything around the rule.
 
     Parameters
@@ -164,13 +165,13 @@ class Optimizer:
         if self.use_ema:
             self._average(iteration)
 
+    @abstractmethod
     def numbers(self, learning_rate, t):
         """Numbers of the rule in update `t` (from 1), in double; called once per update."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rule(self, w, g, slots, numbers):
         """Return the new `w` and write the new slots; all of one type, `numbers` too."""
-        raise NotImplementedError
 
     # The passes, in the order in which a step makes them.
 
