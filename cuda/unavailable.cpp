@@ -1,12 +1,46 @@
 // The CUDA backend in a build without CUDA.
 #include "cuda/backend.hpp"
+#include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 
 namespace ravine::cuda {
 
-void require(const Device&) {
+struct Backend::State {};
+
+namespace {
+
+[[noreturn]] void refuse() {
   throw UnavailableError(
-      "The arrays are on a GPU, and this build of ravine has no CUDA backend. Pass NumPy arrays.");
+      "This build of ravine has no CUDA backend. Install a wheel with CUDA, build with "
+      "RAVINE_CUDA=ON, or pass NumPy arrays.");
 }
 
+}  // namespace
+
+void require(const Device&) { refuse(); }
+
+// No object of this class can be made: what follows is never reached.
+Backend::Backend(const Device&, std::span<const Row>) { refuse(); }
+Backend::~Backend() = default;
+void Backend::prepare(const AnyRule&, std::int64_t) { refuse(); }
+void Backend::wait_for(Stream, Stream) { refuse(); }
+void Backend::run(AnyRule&, const Options&, double, std::int64_t, std::span<const Row>, Stream) {
+  refuse();
+}
+void Backend::accumulate(const Passes&, std::span<const Row>, Stream) { refuse(); }
+void Backend::overwrite(std::span<const Row>, Stream) { refuse(); }
+bool Backend::counts_on_device() const { refuse(); }
+void Backend::read_progress(AnyRule&, std::int64_t&) const { refuse(); }
+void Backend::write_progress(const AnyRule&, std::int64_t) { refuse(); }
+void Backend::set_learning_rate(double, Stream) { refuse(); }
+
 }  // namespace ravine::cuda
+
+namespace ravine {
+
+bool has_cuda() { return false; }
+int cuda_device_of(const void*) { cuda::refuse(); }
+bool is_capturing(Stream) { return false; }
+CudaCounts cuda_counts() { return {}; }
+
+}  // namespace ravine

@@ -157,6 +157,15 @@ DTYPE_MESSAGE = (
 )
 
 
+# Why arrays on a GPU cannot be used, where there is no driver.
+NO_GPU = (
+    "No NVIDIA driver was found. Install one (version 580 or newer), or pass NumPy arrays."
+    if ravine._core.has_cuda()
+    else "This build of ravine has no CUDA backend. Install a wheel with CUDA, build with "
+    "RAVINE_CUDA=ON, or pass NumPy arrays."
+)
+
+
 class OnGPU:
     __cuda_array_interface__ = {"shape": (2,), "typestr": "<f4", "data": (0, False)}  # noqa: RUF012
 

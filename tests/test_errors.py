@@ -7,7 +7,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from checks import DTYPE_MESSAGE, NAMES, OnGPU, cases, config_and, raises
+from checks import DTYPE_MESSAGE, NAMES, NO_GPU, OnGPU, cases, config_and, raises
 
 import ravine
 
@@ -258,12 +258,12 @@ BUILDS = {
     "list_in_list": (
         lambda: [np.ones(1), [1.0]],
         TypeError,
-        "Variable 1 ('variable_1') must be a NumPy array. Received: list.",
+        "Variable 1 ('variable_1') must be a NumPy or CuPy array. Received: list.",
     ),
     "number": (
         lambda: {"x": 1.0},
         TypeError,
-        "Variable 0 ('x') must be a NumPy array. Received: float.",
+        "Variable 0 ('x') must be a NumPy or CuPy array. Received: float.",
     ),
     "integers": (
         lambda: [np.ones(1, np.int64)],
@@ -288,8 +288,7 @@ BUILDS = {
     "gpu": (
         lambda: [OnGPU()],
         RuntimeError,
-        "Variable 0 ('variable_0') is on a GPU, and this build of ravine has no CUDA backend. Pass "
-        "NumPy arrays.",
+        f"Variable 0 ('variable_0') is on a GPU. {NO_GPU}",
     ),
     "read_only": (
         lambda: {"w": np.ones(1), "frozen": read_only()},

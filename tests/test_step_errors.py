@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from checks import DTYPE_MESSAGE, NAMES, OnGPU, cases, config_and, raises
+from checks import DTYPE_MESSAGE, NAMES, NO_GPU, OnGPU, cases, config_and, raises
 
 import ravine
 
@@ -70,13 +70,12 @@ CALLS = {
     "no_array": (
         lambda o, w: o.apply([good()[0], [1.0] * 4]),
         TypeError,
-        "Gradient 1 ('variable_1') must be a NumPy array. Received: list.",
+        "Gradient 1 ('variable_1') must be a NumPy or CuPy array. Received: list.",
     ),
     "gpu": (
         lambda o, w: o.apply([good()[0], OnGPU()]),
         RuntimeError,
-        "Gradient 1 ('variable_1') is on a GPU, and this build of ravine has no CUDA backend. Pass "
-        "NumPy arrays.",
+        f"Gradient 1 ('variable_1') is on a GPU. {NO_GPU}",
     ),
     "variable_as_gradient": (
         lambda o, w: o.apply([w[0], good()[1]]),

@@ -52,6 +52,10 @@ std::string label(std::size_t index, const std::string& name) {
   return "variable " + std::to_string(index) + (name.empty() ? "" : " ('" + name + "')");
 }
 
+std::string text(const Device& device) {
+  return device.type == DeviceType::cpu ? "the CPU" : "GPU " + std::to_string(device.index);
+}
+
 Binding::Binding(std::size_t index, const Variable& variable)
     : index_(index),
       variable_(variable),
@@ -61,6 +65,11 @@ Binding::Binding(std::size_t index, const Variable& variable)
   if (!variable.value.writable) {
     throw ArgumentError("Variables are updated in place, and " + label(index, variable.name) +
                         " is read-only. Pass a writable array.");
+  }
+  if (variable.value.device.type == DeviceType::cuda && !axes_.empty()) {
+    throw ArgumentError("On a GPU variables must be aligned and without gaps, and " +
+                        label(index, variable.name) +
+                        " is not. Pass the array that it is a view of, or a contiguous copy.");
   }
   for (const TensorView& slot : variable.slots) check_state(slot, "A slot");
   if (variable.average.present) check_state(variable.average, "The average");
@@ -136,8 +145,10 @@ void Binding::check_gradient(const TensorView& gradient) const {
                         ". Pass the gradients in the order of the variables.");
   }
   if (gradient.device != variable_.value.device) {
-    throw ArgumentError("Gradient " + std::to_string(index_) + " is on another device than " +
-                        label(index_, variable_.name) + ".");
+    throw ArgumentError("Gradient " + std::to_string(index_) + " is on " + text(gradient.device) +
+                        ", " + label(index_, variable_.name) + " is on " +
+                        text(variable_.value.device) +
+                        ". Pass gradients on the device of the variables.");
   }
 }
 
@@ -146,6 +157,14 @@ void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& wri
     check_gradient(gradient);
     // A view without a shape lists its elements in the order of the variable's memory.
     std::vector<Axis> axes = walk(gradient, gradient.shape == nullptr ? std::vector{0} : order_);
+    if (gradient.device.type == DeviceType::cuda && !axes.empty()) {
+      throw ArgumentError(
+          "On a GPU gradients must be aligned, without gaps and in the order in memory of their "
+          "variables, and "
+          "gradient " +
+          std::to_string(index_) + " is not as " + label(index_, variable_.name) +
+          ". Pass a contiguous copy, as of cupy.ascontiguousarray().");
+    }
     written.check_gradient(gradient, index_, variable_.name);
     gradient_axes_ = std::move(axes);
     gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr

@@ -14,8 +14,9 @@
 
 namespace ravine {
 
-/// How messages name a variable.
+/// How messages name a variable, and a device.
 std::string label(std::size_t index, const std::string& name);
+std::string text(const Device& device);
 
 class Binding {
  public:

@@ -32,17 +32,15 @@ void Options::check() const {
 }
 
 Passes Options::passes(double learning_rate, std::int64_t iteration) const {
-  const std::int64_t update = iteration / window();
   Passes passes;
   if (loss_scale_factor) passes.gradient_scale = 1 / *loss_scale_factor;
   passes.accumulated = window();
   if (clipvalue) passes.clip_value = *clipvalue;
-  if (weight_decay) passes.decay = *weight_decay * learning_rate;
+  if (weight_decay) passes.weight_decay = *weight_decay;
   passes.averages = use_ema;
-  passes.average_starts = update == 0;
   passes.ema_momentum = ema_momentum;
-  passes.overwrites =
-      use_ema && ema_overwrite_frequency && (update + 1) % *ema_overwrite_frequency == 0;
+  if (ema_overwrite_frequency) passes.ema_overwrite_frequency = *ema_overwrite_frequency;
+  passes.move_to(learning_rate, iteration / window() + 1);
   return passes;
 }
 

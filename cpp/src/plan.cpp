@@ -6,6 +6,7 @@
 #include <limits>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "binding.hpp"
@@ -36,12 +37,15 @@ struct Plan::State {
   std::int64_t update_bytes = 0;
   std::vector<char> received;
   std::vector<double> tiles, sums;
+  std::unique_ptr<cuda::Backend> gpu;  // for arrays on a GPU
 
   explicit State(std::vector<Variable> variables);
 
   void check(const AnyRule& rule, const Options& options, std::size_t gradients) const;
   std::int64_t bind(std::span<const TensorView> gradients);
+  void wait_for_producers(std::span<const TensorView> gradients, Stream stream);
   void find_clip_factors(const Options& options, const Passes& passes);
+  void update(AnyRule& rule, const Options& options, double learning_rate, std::int64_t iteration);
   double norm_of(std::size_t row) const;
   cpu::Work work(std::int64_t bytes) const;
 };
@@ -57,8 +61,9 @@ Plan::State::State(std::vector<Variable> variables) {
                           std::to_string(max_slots) + ".");
     }
     if (variable.value.device != device) {
-      throw ArgumentError("All variables must be on one device; " + label(i, variable.name) +
-                          " is on another than the first.");
+      throw ArgumentError("All variables must be on one device; the first is on " + text(device) +
+                          ", " + label(i, variable.name) + " is on " + text(variable.value.device) +
+                          ". Move them, or use an optimizer for each device.");
     }
     has_averages &= variable.average.present;
     has_accumulators &= variable.accumulator.present;
@@ -75,6 +80,10 @@ Plan::State::State(std::vector<Variable> variables) {
   }
   chunks = cut(rows);
   received.resize(rows.size());
+  if (device.type == DeviceType::cuda) {
+    gpu = std::make_unique<cuda::Backend>(device, rows);
+    return;
+  }
   tiles.resize(static_cast<std::size_t>(chunks.tiles));
   sums.resize(rows.size());
 }
@@ -120,6 +129,16 @@ std::int64_t Plan::State::bind(std::span<const TensorView> gradients) {
   return present;
 }
 
+/// Lets the step wait for gradients that are made on other streams, once for each of these.
+void Plan::State::wait_for_producers(std::span<const TensorView> gradients, Stream stream) {
+  std::optional<Stream> last = stream;
+  for (const TensorView& gradient : gradients) {
+    if (!gradient.present || !gradient.producer || gradient.producer == last) continue;
+    last = gradient.producer;
+    if (last != stream) gpu->wait_for(*last, stream);
+  }
+}
+
 cpu::Work Plan::State::work(std::int64_t bytes) const {
   return {rows.data(), chunks.chunks.data(), chunks.items.data(),
           static_cast<std::int64_t>(chunks.items.size()) - 1, bytes};
@@ -149,6 +168,18 @@ void Plan::State::find_clip_factors(const Options& options, const Passes& passes
   for (Row& row : rows) row.clip_factor = common;
 }
 
+/// One update on the CPU; advances the rule.
+void Plan::State::update(AnyRule& rule, const Options& options, double learning_rate,
+                         std::int64_t iteration) {
+  const Passes passes = options.passes(learning_rate, iteration);
+  find_clip_factors(options, passes);
+  AnyRule advanced = rule;
+  const std::int64_t t = iteration / options.window() + 1;
+  std::visit([&](auto& next) { next.advance(t); }, advanced);
+  cpu::backend().run(advanced, learning_rate, t, passes, work(update_bytes));
+  rule = advanced;
+}
+
 Plan::Plan(std::vector<Variable> variables)
     : state_(std::make_unique<State>(std::move(variables))) {}
 Plan::Plan(Plan&&) noexcept = default;
@@ -156,7 +187,8 @@ Plan& Plan::operator=(Plan&&) noexcept = default;
 Plan::~Plan() = default;
 
 StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rate,
-                      std::int64_t iteration, std::span<const TensorView> gradients) {
+                      std::int64_t iteration, std::span<const TensorView> gradients,
+                      Stream stream) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   state.check(rule, options, gradients.size());
@@ -165,43 +197,47 @@ StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rat
                         std::to_string(iteration) + ".");
   }
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
-  const cpu::Backend& backend = cpu::backend();
-  StepReport report{state.bind(gradients), options.updates(iteration)};
+  const StepReport report{state.bind(gradients), options.updates(iteration)};
 
   const cpu::DefaultFloatingPoint mode;
-  const Passes passes = options.passes(learning_rate, iteration);
+  if (state.gpu) state.wait_for_producers(gradients, stream);
   if (!report.updated) {
-    backend.accumulate(passes, state.work(12 * state.chunks.elements));
+    const Passes passes = options.passes(learning_rate, iteration);
+    if (state.gpu) {
+      state.gpu->accumulate(passes, state.rows, stream);
+    } else {
+      cpu::backend().accumulate(passes, state.work(12 * state.chunks.elements));
+    }
     for (std::size_t i = 0; i < state.rows.size(); ++i) state.received[i] |= state.rows[i].updates;
     return report;
   }
-  if (passes.accumulated > 1) {
+  if (options.window() > 1) {
     for (std::size_t i = 0; i < state.rows.size(); ++i) {
       if (state.received[i] && !state.rows[i].updates) state.bindings[i].bind_zeros(state.rows[i]);
     }
   }
-  state.find_clip_factors(options, passes);
-  AnyRule advanced = rule;
-  const std::int64_t t = iteration / options.window() + 1;
-  std::visit([&](auto& next) { next.advance(t); }, advanced);
-  backend.run(advanced, learning_rate, t, passes, state.work(state.update_bytes));
-  rule = advanced;
+  if (state.gpu) {
+    state.gpu->run(rule, options, learning_rate, iteration, state.rows, stream);
+  } else {
+    state.update(rule, options, learning_rate, iteration);
+  }
   std::ranges::fill(state.received, 0);
   return report;
 }
 
-void Plan::overwrite_with_averages() {
+void Plan::overwrite_with_averages(Stream stream) {
   std::vector<std::size_t> all(size());
   std::iota(all.begin(), all.end(), std::size_t{0});
-  overwrite_with_averages(all);
+  overwrite_with_averages(all, stream);
 }
 
-void Plan::overwrite_with_averages(std::span<const std::size_t> indices) {
+void Plan::overwrite_with_averages(std::span<const std::size_t> indices, Stream stream) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   if (!state.has_averages) throw ArgumentError("The plan was built without averages.");
   for (Row& row : state.rows) row.updates = false;
   for (const std::size_t index : indices) state.rows.at(index).updates = true;
+  if (state.gpu) return state.gpu->overwrite(state.rows, stream);
   const cpu::DefaultFloatingPoint mode;
   cpu::backend().overwrite(state.work(8 * state.chunks.elements));
 }
@@ -209,6 +245,9 @@ void Plan::overwrite_with_averages(std::span<const std::size_t> indices) {
 void Plan::stream(const Options& options, std::span<const TensorView> gradients) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
+  if (state.gpu) {
+    throw ArgumentError("stream() is for arrays of the CPU. On a GPU, time a copy of the arrays.");
+  }
   state.bind(gradients);
   for (const Row& row : state.rows) {
     if (!row.updates || row.w.axis_count > 0 || row.g.axis_count > 0 ||
@@ -240,5 +279,27 @@ void Plan::set_received(std::size_t index, bool received) {
 }
 
 std::size_t Plan::size() const { return state_->rows.size(); }
+const Device& Plan::device() const { return state_->device; }
+
+void Plan::prepare(const AnyRule& rule, std::int64_t iteration) {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->gpu) state_->gpu->prepare(rule, iteration);
+}
+
+void Plan::set_learning_rate(double learning_rate, Stream stream) {
+  if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
+  const std::lock_guard lock(state_->mutex);
+  if (state_->gpu) state_->gpu->set_learning_rate(learning_rate, stream);
+}
+
+bool Plan::counts_on_device() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->gpu && state_->gpu->counts_on_device();
+}
+
+void Plan::read_progress(AnyRule& rule, std::int64_t& iteration) const {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->gpu) state_->gpu->read_progress(rule, iteration);
+}
 
 }  // namespace ravine

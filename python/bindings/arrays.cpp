@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "cuda_arrays.hpp"
 #include "ravine/error.hpp"
 
 namespace py = pybind11;
@@ -77,14 +78,12 @@ std::string Which::text() const {
          (name.empty() ? "" : " ('" + name + "')");
 }
 
-TensorView view_of(py::handle object, const Which& which) {
+TensorView view_of(py::handle object, const Which& which, ShapeStorage& storage) {
   if (!py::isinstance<py::array>(object)) {
-    if (py::hasattr(object, "__cuda_array_interface__")) {
-      throw UnavailableError(which.text() +
-                             " is on a GPU, and this build of ravine has no CUDA backend. Pass "
-                             "NumPy arrays.");
-    }
-    throw TypeError(which.text() + " must be a NumPy array. Received: " + type_name(object) + ".");
+    const py::object interface = cuda_interface(object);
+    if (interface) return view_of_cuda(object, interface, which, storage);
+    throw TypeError(which.text() +
+                    " must be a NumPy or CuPy array. Received: " + type_name(object) + ".");
   }
   const auto array = py::reinterpret_borrow<py::array>(object);
   if (reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) != numpy().array &&

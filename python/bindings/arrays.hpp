@@ -3,7 +3,9 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ravine/tensor.hpp"
 
@@ -18,11 +20,25 @@ struct Which {
   std::string text() const;
 };
 
-/// The view of a NumPy array. It points into `object`, which must outlive it.
+/// Shape and strides, in bytes, of an array that does not keep them itself.
+struct ShapeStorage {
+  std::vector<std::int64_t> shape, strides;
+
+  /// An array without axes has pointers too: none would mean one axis.
+  void show_in(TensorView& view) {
+    shape.reserve(1);
+    strides.reserve(1);
+    view.shape = shape.data();
+    view.strides_bytes = strides.data();
+  }
+};
+
+/// The view of an array of NumPy or on a GPU. It points into `object` and `storage`, which must
+/// outlive it.
 ///
 /// Throws `TypeError` if `object` is no array of a supported type, `UnavailableError` if it lies on
-/// a GPU.
-TensorView view_of(pybind11::handle object, const Which& which);
+/// a GPU that cannot be used.
+TensorView view_of(pybind11::handle object, const Which& which, ShapeStorage& storage);
 
 /// Whether `object` is a scalar, a float of Python or any of NumPy's: what arithmetic on arrays
 /// without axes gives.

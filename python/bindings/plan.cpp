@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <deque>
 #include <exception>
 #include <optional>
 #include <string>
@@ -13,6 +14,8 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "cuda_arrays.hpp"
+#include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 #include "ravine/plan.hpp"
 
@@ -21,12 +24,30 @@ namespace py = pybind11;
 namespace ravine::python {
 namespace {
 
+/// A gradient on a GPU and its view, to know it again in the next step: asking an array where it
+/// is costs more than the rest of the step.
+struct KnownGradient {
+  ShapeStorage storage;
+  TensorView view;
+  py::object weak;
+
+  bool is(py::handle gradient) const {
+    return weak && PyWeakref_GetObject(weak.ptr()) == gradient.ptr();
+  }
+  void remember(py::handle gradient, const TensorView& found) {
+    weak = py::weakref(gradient);
+    view = found;
+  }
+};
+
 class BoundPlan {
  public:
   BoundPlan(std::vector<std::string> names, const py::list& variables,
             const std::vector<py::list>& slots, const std::optional<py::list>& averages,
             const std::optional<py::list>& accumulators)
-      : names_(std::move(names)), plan_(describe(variables, slots, averages, accumulators)) {
+      : names_(std::move(names)),
+        gradients_(names_.size()),
+        plan_(bind(variables, slots, averages, accumulators)) {
     const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
       for (const py::handle array : arrays) {
         kept.push_back(py::reinterpret_borrow<py::object>(array));
@@ -36,6 +57,7 @@ class BoundPlan {
     for (const py::list& slot : slots) keep(state_, slot);
     if (averages) keep(state_, *averages);
     if (accumulators) keep(state_, *accumulators);
+    if (is_on_gpu()) return;
     for (const py::object& variable : variables_) {
       memory_.push_back(py::reinterpret_borrow<py::array>(variable).data());
     }
@@ -43,15 +65,18 @@ class BoundPlan {
 
   /// One call of `apply`. `on_missing` is called, if it is not None, with the gradients when some
   /// are missing, before anything is written. Counts the step, so that no interrupt can come
-  /// between.
+  /// between. On a GPU the step is put on `stream`, and waits for `producer`, the stream on which
+  /// CuPy's arrays are made.
   void step(BoundRule& bound, const Options& live_options, double learning_rate,
-            const py::object& gradients, const py::object& on_missing) {
+            const py::object& gradients, const py::object& on_missing, std::uintptr_t stream,
+            std::optional<std::uintptr_t> producer) {
+    producer_ = reinterpret_cast<Stream>(producer.value_or(stream));
     // By value: another thread may set something while this one steps.
     AnyRule rule = bound.rule;
     const Options options = live_options;
     const std::int64_t iteration = bound.calls;
     with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
-      plan_.step(rule, options, learning_rate, iteration, views);
+      plan_.step(rule, options, learning_rate, iteration, views, reinterpret_cast<Stream>(stream));
     });
     std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(rule)); },
                bound.rule);
@@ -74,10 +99,28 @@ class BoundPlan {
     });
   }
 
-  void overwrite_with_averages(const std::vector<std::size_t>& indices) {
+  void overwrite_with_averages(const std::vector<std::size_t>& indices, std::uintptr_t stream) {
     check_variables();
     const py::gil_scoped_release release;
-    plan_.overwrite_with_averages(indices);
+    plan_.overwrite_with_averages(indices, reinterpret_cast<Stream>(stream));
+  }
+
+  /// The index of the GPU; nothing for the CPU.
+  std::optional<int> device() const {
+    return is_on_gpu() ? std::optional(plan_.device().index) : std::nullopt;
+  }
+
+  void prepare(const BoundRule& bound) { plan_.prepare(bound.rule, bound.calls); }
+  bool counts_on_device() const { return plan_.counts_on_device(); }
+  void read_progress(BoundRule& bound) const {
+    const py::gil_scoped_release release;
+    plan_.read_progress(bound.rule, bound.calls);
+  }
+  void set_learning_rate(double learning_rate, std::uintptr_t stream) {
+    plan_.set_learning_rate(learning_rate, reinterpret_cast<Stream>(stream));
+  }
+  bool is_capturing(std::uintptr_t stream) const {
+    return is_on_gpu() && ravine::is_capturing(reinterpret_cast<Stream>(stream));
   }
 
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
@@ -129,17 +172,32 @@ class BoundPlan {
   }
 
   /// Points the views at the gradients, of which scalars become arrays; returns how many there are.
-  std::size_t fill(py::list& held, std::vector<TensorView>& views) const {
+  std::size_t fill(py::list& held, std::vector<TensorView>& views) {
     std::size_t present = 0;
     for (std::size_t i = 0; i < names_.size(); ++i) {
       py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       views[i].present = !gradient.is_none();
       if (!views[i].present) continue;
-      if (!py::isinstance<py::array>(gradient) && is_scalar(gradient)) {
-        held[i] = py::array::ensure(gradient);
+      if (!py::isinstance<py::array>(gradient)) {
+        if (is_on_gpu() && gradients_[i].is(gradient)) {
+          views[i] = gradients_[i].view;
+          views[i].producer = producer_;
+          ++present;
+          continue;
+        }
+        if (is_scalar(gradient)) {
+          held[i] = py::array::ensure(gradient);
+        } else if (is_on_gpu() && !cuda_interface(gradient) &&
+                   py::hasattr(gradient, "__dlpack__")) {
+          held[i] = py::module_::import("ravine._arrays").attr("from_dlpack")(gradient);
+        }
         gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       }
-      views[i] = view_of(gradient, {"Gradient", i, names_[i]});
+      views[i] = view_of(gradient, {"Gradient", i, names_[i]}, gradients_[i].storage);
+      if (is_on_gpu() && is_cupy_array(gradient)) {
+        views[i].producer = producer_;
+        gradients_[i].remember(gradient, views[i]);
+      }
       ++present;
     }
     return present;
@@ -147,7 +205,7 @@ class BoundPlan {
 
   /// NumPy lets an array be resized or made read-only behind our back.
   void check_variables() const {
-    for (std::size_t i = 0; i < names_.size(); ++i) {
+    for (std::size_t i = 0; i < memory_.size(); ++i) {
       const auto* const array = py::detail::array_proxy(variables_[i].ptr());
       if (array->data != memory_[i] ||
           (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
@@ -168,28 +226,36 @@ class BoundPlan {
     return seconds / repeats;
   }
 
-  std::vector<Variable> describe(const py::list& variables, const std::vector<py::list>& slots,
-                                 const std::optional<py::list>& averages,
-                                 const std::optional<py::list>& accumulators) const {
+  Plan bind(const py::list& variables, const std::vector<py::list>& slots,
+            const std::optional<py::list>& averages,
+            const std::optional<py::list>& accumulators) const {
     std::vector<Variable> result;
+    std::deque<ShapeStorage> storage;  // until the plan has copied what it keeps
+    const auto view = [&](py::handle array, const Which& which) {
+      return view_of(array, which, storage.emplace_back());
+    };
     for (std::size_t i = 0; i < names_.size(); ++i) {
-      Variable variable{names_[i], view_of(variables[i], {"Variable", i, names_[i]}), {}, {}, {}};
+      Variable variable{names_[i], view(variables[i], {"Variable", i, names_[i]}), {}, {}, {}};
       for (const py::list& slot : slots) {
-        variable.slots.push_back(view_of(slot[i], {"Slot of variable", i, names_[i]}));
+        variable.slots.push_back(view(slot[i], {"Slot of variable", i, names_[i]}));
       }
-      if (averages) variable.average = view_of((*averages)[i], {"Average", i, names_[i]});
+      if (averages) variable.average = view((*averages)[i], {"Average", i, names_[i]});
       if (accumulators) {
-        variable.accumulator = view_of((*accumulators)[i], {"Accumulator", i, names_[i]});
+        variable.accumulator = view((*accumulators)[i], {"Accumulator", i, names_[i]});
       }
       result.push_back(std::move(variable));
     }
-    return result;
+    return Plan(std::move(result));
   }
+
+  bool is_on_gpu() const { return plan_.device().type == DeviceType::cuda; }
 
   std::vector<std::string> names_;
   std::vector<py::object> variables_, state_;  ///< kept alive
   std::vector<const void*> memory_;            ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
+  std::vector<KnownGradient> gradients_;
+  Stream producer_ = nullptr;
   Plan plan_;
 };
 
@@ -202,12 +268,22 @@ void bind_plan(py::module_& module) {
            py::arg("names"), py::arg("variables"), py::arg("slots"), py::arg("averages"),
            py::arg("accumulators"))
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
-           py::arg("gradients"), py::arg("on_missing"))
+           py::arg("gradients"), py::arg("on_missing"), py::arg("stream") = 0,
+           py::arg("producer") = py::none())
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
            py::arg("learning_rate"), py::arg("gradients"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
            py::arg("repeats"))
-      .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages, py::arg("indices"))
+      .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages, py::arg("indices"),
+           py::arg("stream") = 0)
+      .def_property_readonly("device", &BoundPlan::device)
+      .def("prepare", &BoundPlan::prepare, py::arg("rule"))
+      .def_property_readonly("counts_on_device", &BoundPlan::counts_on_device)
+      .def("read_progress", &BoundPlan::read_progress, py::arg("rule"))
+      .def("write_progress", &BoundPlan::prepare, py::arg("rule"))
+      .def("set_learning_rate", &BoundPlan::set_learning_rate, py::arg("learning_rate"),
+           py::arg("stream") = 0)
+      .def("is_capturing", &BoundPlan::is_capturing, py::arg("stream"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);
 }

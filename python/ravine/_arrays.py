@@ -1,16 +1,39 @@
-"""Arrays: their identity, and memory for the state that goes with them."""
+"""Arrays, of NumPy or on a GPU: their identity, and memory for the state that goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import mul
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from ravine import _cuda
+from ravine._cuda import from_dlpack as from_dlpack  # for the extension
+
+
+class CudaArray(Protocol):
+    """An array on a GPU: CuPy's, and those of most other libraries."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+
+class DLPackArray(Protocol):
+    """An array that only DLPack leads to."""
+
+    def __dlpack__(self, *, stream: Any = ...) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, int]: ...
+
+
+Array: TypeAlias = npt.NDArray[Any]
+AnyArray: TypeAlias = Array | CudaArray | DLPackArray
 
 _ALIGNMENT = 64
+_CUDA_ALIGNMENT = 512
 # Streams that a step walks side by side collide in the cache when their addresses are nearly equal
 # modulo a large power of two, as those of NumPy's own large arrays are.
 _PERIOD = 1 << 20
@@ -18,20 +41,83 @@ _DISTANCE = 1 << 16
 _LARGE = 1 << 19
 
 
-def memory_key(array: Array) -> tuple[object, ...]:
+class Layout(NamedTuple):
+    """Where and how an array lies in memory; ``typestr`` is that of its interface."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    typestr: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the elements."""
+        return self.size * int(self.typestr[2:])
+
+
+def on_gpu(array: object) -> bool:
+    """Whether an array says that it is on a GPU; some say so only through DLPack."""
+    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+
+
+def layout(array: Any) -> Layout:
+    """Return the layout of an array of NumPy or on a GPU."""
+    if isinstance(array, np.ndarray):
+        address = array.__array_interface__["data"][0]
+        return Layout(address, array.shape, array.strides, array.dtype.str)
+    interface = array.__cuda_array_interface__
+    shape, typestr = tuple(interface["shape"]), interface["typestr"]
+    strides = interface.get("strides")
+    if strides is None:
+        steps = [*accumulate(reversed(shape[1:]), mul, initial=int(typestr[2:]))]
+        strides = reversed(steps[: len(shape)])
+    return Layout(interface["data"][0], shape, tuple(strides), typestr)
+
+
+def memory_key(array: object) -> tuple[object, ...]:
     """Identity of a variable: the memory that it shows, not the object that shows it."""
-    if not isinstance(array, np.ndarray):
-        return (id(array),)
-    return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+    if isinstance(array, np.ndarray):
+        return layout(array)
+    if on_gpu(array) and (found := layout(array)).size:
+        return found
+    return (id(array),)  # an empty array on a GPU has no memory
 
 
-def arithmetic_dtype(array: Array) -> np.dtype[Any]:
+def describe(array: object) -> str:
+    """Say what an array is, for a message."""
+    if not isinstance(array, np.ndarray) and not on_gpu(array):
+        return type(array).__name__
+    found = layout(array)
+    return f"array of shape {found.shape} and dtype {getattr(array, 'dtype', found.typestr)}"
+
+
+def bindable(array: Any) -> Any:
+    """Return what can be bound as a variable: an array that only has DLPack as one of CuPy's."""
+    if isinstance(array, np.ndarray) or on_gpu(array) or not _cuda.is_dlpack(array):
+        return array
+    return from_dlpack(array, writable=True)
+
+
+def _arithmetic_dtype(typestr: str) -> np.dtype[Any]:
     """Type in which a variable is updated, and of its slots."""
-    return np.dtype(np.float64 if array.dtype == np.float64 else np.float32)
+    return np.dtype(np.float64 if typestr == np.dtype(np.float64).str else np.float32)
 
 
-def _memory_order(array: Array) -> list[int]:
-    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+def _memory_order(strides: Sequence[int]) -> list[int]:
+    return sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return sorted(range(len(order)), key=lambda axis: order[axis])
+
+
+def _aligned(address: int, alignment: int) -> int:
+    return -(-address // alignment) * alignment
 
 
 def _too_near(address: int, other: int) -> bool:
@@ -41,16 +127,18 @@ def _too_near(address: int, other: int) -> bool:
 
 def _place(cursor: int, nbytes: int, neighbours: Sequence[int]) -> int:
     """First address from `cursor` on that keeps a large array clear of those it is walked with."""
-    address = -(-cursor // _ALIGNMENT) * _ALIGNMENT
+    address = _aligned(cursor, _ALIGNMENT)
     if nbytes < _LARGE:
         return address
     while near := [other for other in neighbours if _too_near(address, other)]:
         address += max((other + _DISTANCE - address) % _PERIOD for other in near)
-        address = -(-address // _ALIGNMENT) * _ALIGNMENT
+        address = _aligned(address, _ALIGNMENT)
     return address
 
 
-def zeros_like_each(variables: Sequence[Array], count: int) -> list[list[Array]]:
+def zeros_like_each(
+    variables: Sequence[Any], count: int, device: int | None = None
+) -> list[list[Array]]:
     """Make `count` arrays of zeros beside each variable.
 
     Parameters
@@ -59,30 +147,73 @@ def zeros_like_each(variables: Sequence[Array], count: int) -> list[list[Array]]
         Of any floating type, shape and strides.
     count : int
         How many arrays each variable needs.
+    device : int, optional
+        The GPU that the variables are on; none: they are NumPy arrays.
 
     Returns
     -------
     list of lists
         ``result[k][i]`` is array `k` of variable `i`: of its shape, of its arithmetic type, and
-        laid out in memory in the order of the variable's own elements, without gaps. All lie in
-        one block, so that the system can back them with large pages.
+        laid out in memory in the order of the variable's own elements, without gaps; of NumPy or
+        CuPy. All lie in one block, so that the system can back them with large pages.
     """
-    sizes = [variable.size * arithmetic_dtype(variable).itemsize for variable in variables]
-    slack = [_ALIGNMENT + (_PERIOD if size >= _LARGE else 0) for size in sizes]
-    # Reserved and never touched, the slack costs no memory.
-    block = np.zeros(
-        count * sum(size + extra for size, extra in zip(sizes, slack, strict=True)), np.uint8
-    )
-    start = cursor = block.ctypes.data
     result: list[list[Array]] = [[] for _ in range(count)]
-    for variable, nbytes in zip(variables, sizes, strict=True):
-        neighbours = [variable.ctypes.data]
-        order = _memory_order(variable)
+    if count == 0:
+        return result
+    layouts = [layout(variable) for variable in variables]
+    dtypes = [_arithmetic_dtype(each.typestr) for each in layouts]
+    sizes = [each.size * dtype.itemsize for each, dtype in zip(layouts, dtypes, strict=True)]
+    if device is None:
+        slack = [_ALIGNMENT + (_PERIOD if size >= _LARGE else 0) for size in sizes]
+        # Reserved and never touched, the slack costs no memory.
+        block: Any = np.zeros(count * (sum(sizes) + sum(slack)), np.uint8)
+        start = cursor = block.ctypes.data
+    else:
+        block = _cuda.zero_bytes(count * (sum(sizes) + _CUDA_ALIGNMENT * len(sizes)), device)
+        start = cursor = block.data.ptr
+    for variable, dtype, nbytes in zip(layouts, dtypes, sizes, strict=True):
+        neighbours = [variable.address]
+        order = _memory_order(variable.strides)
+        shape = [variable.shape[axis] for axis in order]
         for arrays in result:
-            cursor = _place(cursor, nbytes, neighbours)
-            neighbours.append(cursor)
-            flat = block[cursor - start : cursor - start + nbytes].view(arithmetic_dtype(variable))
-            shape = [variable.shape[axis] for axis in order]
-            arrays.append(flat.reshape(shape).transpose(np.argsort(order)))
+            if device is None:
+                cursor = _place(cursor, nbytes, neighbours)
+                neighbours.append(cursor)
+            else:
+                cursor = _aligned(cursor, _CUDA_ALIGNMENT)
+            flat = block[cursor - start : cursor - start + nbytes].view(dtype)
+            arrays.append(flat.reshape(shape).transpose(_inverse(order)))
             cursor += nbytes
     return result
+
+
+# --- Values of arrays, to and from the host
+
+
+def to_host(value: object) -> Array:
+    """Return an array as one of NumPy, copied if it is on a GPU."""
+    return _cuda.to_host(value) if on_gpu(value) or _cuda.is_dlpack(value) else np.asarray(value)
+
+
+def write(array: Any, value: Array) -> None:
+    """Write a NumPy array of the same shape and type into one that `zeros_like_each` made."""
+    if isinstance(array, np.ndarray):
+        array[...] = value
+    else:
+        order = _memory_order(array.strides)
+        array.transpose(order).set(value.transpose(order))
+
+
+def keep_values(arrays: Sequence[Any], device: int | None) -> Callable[[], None]:
+    """Copy arrays, of NumPy or without gaps on one GPU; return what writes the copies back."""
+    if device is not None:
+        layouts = [(layout(array), array) for array in arrays]
+        memory = [(each.address, each.nbytes, array) for each, array in layouts if each.size]
+        return _cuda.keep_values(memory, device)
+    copies = [array.copy() for array in arrays]
+
+    def restore() -> None:
+        for array, copy in zip(arrays, copies, strict=True):
+            array[...] = copy
+
+    return restore

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ravine import _core
-from ravine._arrays import Array
+from ravine._arrays import AnyArray, Array, keep_values
 from ravine._configurable import Configurable
+from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate
 from ravine._settings import Setting
 from ravine._state import State, load_state_dict, make_state, state_dict
@@ -26,6 +27,7 @@ class Buildable(Configurable):
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         self._state: State | None = None
         self._plan: _core.Plan | None = None  # of the state, at hand for `apply`
+        self._device: int | None = None  # that of the plan
         super().__init__(learning_rate, options)
 
     @property
@@ -39,21 +41,30 @@ class Buildable(Configurable):
         Parameters
         ----------
         variables : list, tuple or dict of arrays
-            NumPy arrays of type float32, float64, float16 or bfloat16 (ml_dtypes), of any shape and
-            strides. They are kept and updated in place. The keys of a dict are their names in
-            messages, exclusions and checkpoints.
+            NumPy or CuPy arrays of type float32, float64, float16 or bfloat16 (ml_dtypes), of any
+            shape. They are kept and updated in place. NumPy arrays may have any strides. In place
+            of CuPy arrays those of any library do that have ``__cuda_array_interface__``, or
+            ``__dlpack__``, and may be written; all are on one GPU and without gaps. The keys of a
+            dict are their names in messages, exclusions and checkpoints.
 
         Raises
         ------
         TypeError
             If one is not an array of these types.
         ValueError
-            If one is read-only, two share memory, or the optimizer was built for others.
+            If one is read-only or elsewhere than the first, two share memory, or the optimizer was
+            built for others.
+        ImportError
+            If they are on a GPU and there is no CuPy.
+        RuntimeError
+            If they are on a GPU and this build or this machine has no CUDA.
 
         Notes
         -----
-        The state of float64 variables is float64, that of all others float32. Building again for
-        the same variables changes nothing.
+        The state of float64 variables is float64, that of all others float32. Where the variables
+        are on a GPU it is made by CuPy, in one piece; if the memory does not suffice, CuPy's
+        exception says so and the optimizer is as it was. Building again for the same variables
+        changes nothing.
         """
         new = BuiltVariables(variables)
         with self._lock:
@@ -65,8 +76,12 @@ class Buildable(Configurable):
                     "new one for others."
                 )
             excluded = self._exclusions.excluded(new)
-            self._state = make_state(self._rule, self._options, new)
-            self._plan, self._variables = self._state.plan, new
+            state = make_state(self._rule, self._options, new)
+            device, rate = state.plan.device, self._learning_rate
+            if device is not None and isinstance(rate, float):
+                state.plan.set_learning_rate(rate, current_stream(device))
+            self._state, self._variables = state, new
+            self._plan, self._device = state.plan, device
             self._set_exclusions(excluded)
 
     @property
@@ -74,8 +89,8 @@ class Buildable(Configurable):
         """All state, in the order of Keras.
 
         The iteration, the learning rate if it is a number, the averages, the gradient accumulators,
-        the slots, and Nadam's momentum product. Scalars are copies; the others are the arrays that
-        steps update.
+        the slots, and Nadam's momentum product. Scalars are copies, of NumPy; the others are the
+        arrays that steps update, CuPy's where the variables are on a GPU.
         """
         rate = self._learning_rate
         state = [np.array(self._calls, np.int64)]
@@ -91,7 +106,7 @@ class Buildable(Configurable):
         return state
 
     def exclude_from_weight_decay(
-        self, var_list: Iterable[Array] | None = None, var_names: Iterable[str] | None = None
+        self, var_list: Iterable[AnyArray] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
         """Choose variables that weight decay leaves alone, from the next step on, and only those.
 
@@ -105,6 +120,10 @@ class Buildable(Configurable):
         ------
         ValueError
             If an array is not one of the variables, or a string is empty or no regular expression.
+
+        Notes
+        -----
+        Steps that were captured into a CUDA graph keep the choice of their capture.
         """
         exclusions = DecayExclusions(
             () if var_list is None else var_list, () if var_names is None else var_names
@@ -124,7 +143,8 @@ class Buildable(Configurable):
 
         Notes
         -----
-        Does nothing without `use_ema`, and before the first update, when there are no averages.
+        Does nothing without `use_ema`, and before the first update, when there are no averages. On
+        a GPU it is put on CuPy's current stream.
         """
         with self._lock:
             built = self._variables
@@ -132,13 +152,16 @@ class Buildable(Configurable):
                 return
             indices = list(range(len(built)))
             if trainable_variables is not None:
-                chosen = BuiltVariables(trainable_variables).arrays
+                chosen = BuiltVariables(trainable_variables).bound
                 indices = [built.index(array) for array in chosen]
-            self._built_state().plan.overwrite_with_averages(indices)
+            stream = 0 if self._device is None else current_stream(self._device)
+            self._built_state().plan.overwrite_with_averages(indices, stream)
 
     @contextmanager
     def averaged_variables(self) -> Iterator[None]:
         """Let the variables hold their averages inside a ``with`` block, to evaluate them.
+
+        On a GPU it waits for the device when the block begins and when it ends.
 
         Examples
         --------
@@ -154,14 +177,13 @@ class Buildable(Configurable):
         array([-1.])
         """
         with self._lock:
-            arrays = [] if self._variables is None else self._variables.arrays
-            before = [array.copy() for array in arrays]
+            arrays = [] if self._variables is None else self._variables.bound
+            restore = keep_values(arrays, self._device)
             self.finalize_variable_values()
         try:
             yield
         finally:
-            for array, value in zip(arrays, before, strict=True):
-                array[...] = value
+            restore()
 
     def state_dict(self) -> dict[str, Array]:
         """Copy the state into a flat dictionary of arrays, as `numpy.savez` stores them.
@@ -170,7 +192,13 @@ class Buildable(Configurable):
         -------
         dict
             ``iteration``, ``learning_rate`` if it is a number, and slots, averages and accumulators
-            as ``"<kind>/<name of the variable>"``. The variables themselves are not part of it.
+            as ``"<kind>/<name of the variable>"``, all NumPy arrays. The variables themselves are
+            not part of it.
+
+        Notes
+        -----
+        On a GPU it waits for the device. The state of a run on a GPU may be loaded on the CPU, and
+        the other way round.
         """
         with self._lock:
             return state_dict(self)
@@ -181,8 +209,9 @@ class Buildable(Configurable):
         Parameters
         ----------
         state : mapping of arrays
-            Of an optimizer of the same class, built for variables of the same names and shapes. A
-            learning rate that is a schedule or a callable stays as it is here.
+            Of an optimizer of the same class, built for variables of the same names and shapes;
+            NumPy arrays, or arrays on a GPU. A learning rate that is a schedule or a callable stays
+            as it is here.
 
         Raises
         ------
@@ -196,6 +225,42 @@ class Buildable(Configurable):
         if self._state is None:
             raise ValueError("The optimizer has no state yet. Call build(variables) first.")
         return self._state
+
+    @property
+    def _calls(self) -> int:
+        self._read_progress()
+        return self._rule.calls
+
+    def _read_progress(self) -> None:
+        """Ask the GPU, if replays of captured steps count there, how many steps there were."""
+        plan = self._plan
+        if plan is None or not plan.counts_on_device:
+            return
+        with self._lock:
+            self._refuse_capture("The number of steps cannot be read")
+            plan.read_progress(self._rule)
+
+    def _announce_rate(self, rate: LearningRate) -> None:
+        if self._plan is None or self._device is None:
+            return
+        self._refuse_capture("learning_rate cannot be set")
+        if isinstance(rate, float):
+            self._plan.set_learning_rate(rate, current_stream(self._device))
+        elif self._plan.counts_on_device:
+            raise ValueError(
+                "learning_rate must be a number once a step was captured into a CUDA graph: "
+                "replays ask no schedule and no function. Set optimizer.learning_rate to a number "
+                f"between replays. Received: {rate!r}."
+            )
+
+    def _refuse_capture(self, what: str) -> None:
+        """Raise a ValueError while CuPy's current stream is captured."""
+        plan, device = self._plan, self._device
+        if plan is not None and device is not None and plan.is_capturing(current_stream(device)):
+            raise ValueError(
+                f"{what} while a CUDA graph is captured. Do it before the capture, or after it "
+                "between replays."
+            )
 
     def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
         """Refuse a change, after `build`, that would need other state than was made there."""

@@ -64,12 +64,20 @@ class Configurable:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step. May be set to a number, a schedule or a callable."""
-        return _learning_rate.at_step(self._learning_rate, self._calls)
+        """The rate of the next step. May be set to a number, a schedule or a callable.
+
+        On a GPU a number also reaches the replays of captured steps, those that come after it on
+        CuPy's current stream.
+        """
+        rate = self._learning_rate
+        return rate if isinstance(rate, float) else _learning_rate.at_step(rate, self._calls)
 
     @learning_rate.setter
     def learning_rate(self, value: LearningRate) -> None:
-        self._learning_rate = _learning_rate.checked(value)
+        rate = _learning_rate.checked(value)
+        with self._lock:
+            self._announce_rate(rate)
+            self._learning_rate = rate
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, by name, as JSON can hold them.
@@ -155,6 +163,9 @@ class Configurable:
     def _calls(self) -> int:
         """Completed calls of `apply`, those that only accumulated included."""
         return self._rule.calls
+
+    def _announce_rate(self, rate: LearningRate) -> None:
+        """Pass on a rate that is about to be set, or refuse it."""
 
     def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
         """Refuse a setting that the state, once built, does not serve."""

@@ -1,8 +1,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 __version__: str
 
 class Rule:
@@ -53,36 +51,49 @@ class Plan:
     def __init__(
         self,
         names: Sequence[str],
-        variables: list[NDArray[Any]],
-        slots: Sequence[list[NDArray[Any]]],
-        averages: list[NDArray[Any]] | None,
-        accumulators: list[NDArray[Any]] | None,
+        variables: list[Any],
+        slots: Sequence[list[Any]],
+        averages: list[Any] | None,
+        accumulators: list[Any] | None,
     ) -> None: ...
+    @property
+    def device(self) -> int | None: ...
+    @property
+    def counts_on_device(self) -> bool: ...
+    def prepare(self, rule: Rule) -> None: ...
     def step(
         self,
         rule: Rule,
         options: Options,
         learning_rate: float,
-        gradients: Sequence[NDArray[Any] | float | None],
-        on_missing: Callable[[list[NDArray[Any] | float | None]], None] | None,
+        gradients: Sequence[Any],
+        on_missing: Callable[[list[Any]], None] | None,
+        stream: int = 0,
+        producer: int | None = None,
     ) -> None: ...
     def time_steps(
         self,
         rule: Rule,
         options: Options,
         learning_rate: float,
-        gradients: Sequence[NDArray[Any] | float | None],
+        gradients: Sequence[Any],
         repeats: int,
     ) -> float: ...
     def time_streams(
         self,
         options: Options,
-        gradients: Sequence[NDArray[Any] | float | None],
+        gradients: Sequence[Any],
         repeats: int,
     ) -> float: ...
-    def overwrite_with_averages(self, indices: Sequence[int]) -> None: ...
+    def overwrite_with_averages(self, indices: Sequence[int], stream: int = 0) -> None: ...
     def set_decays(self, index: int, decays: bool) -> None: ...
+    def is_capturing(self, stream: int) -> bool: ...
+    def read_progress(self, rule: Rule) -> None: ...
+    def write_progress(self, rule: Rule) -> None: ...
+    def set_learning_rate(self, learning_rate: float, stream: int = 0) -> None: ...
 
+def has_cuda() -> bool: ...
+def cuda_counts() -> dict[str, int]: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
 def instruction_set() -> str: ...

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ravine import _core
-from ravine._arrays import Array, zeros_like_each
-from ravine._learning_rate import checked
+from ravine._arrays import Array, on_gpu, to_host, write, zeros_like_each
+from ravine._cuda import is_capturing, synchronize
 from ravine._variables import BuiltVariables
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class State(NamedTuple):
-    """The arrays that go with the variables, and the native plan over all of them."""
+    """The arrays that go with the variables, and the native plan over all of them.
+
+    The arrays are CuPy's, on the device of the plan, if the variables are on a GPU.
+    """
 
     plan: _core.Plan
     slots: dict[str, list[Array]]
@@ -35,14 +38,21 @@ class State(NamedTuple):
 
 def make_state(rule: _core.Rule, options: _core.Options, variables: BuiltVariables) -> State:
     """Check the variables and make the state that these settings need, all zeros."""
-    names, arrays = variables.names, variables.arrays
-    _core.Plan(names, arrays, [], None, None)  # checks them, before any memory is taken
+    names, arrays = variables.names, variables.bound
+    if any(map(on_gpu, arrays)) and is_capturing():
+        raise ValueError(
+            "The state of an optimizer cannot be made while a CUDA graph is captured. Call "
+            "build(variables) before the capture."
+        )
+    # Checks them, before any memory is taken.
+    device = _core.Plan(names, arrays, [], None, None).device
     kinds = rule.slots
-    made = zeros_like_each(arrays, len(kinds) + options.use_ema + _accumulates(options))
+    made = zeros_like_each(arrays, len(kinds) + options.use_ema + _accumulates(options), device)
     slots = made[: len(kinds)]
     averages = made[len(kinds)] if options.use_ema else None
     accumulators = made[-1] if _accumulates(options) else None
     plan = _core.Plan(names, arrays, slots, averages, accumulators)
+    plan.prepare(rule)  # and wait for the zeros: the first step may be on any stream
     return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators)
 
 
@@ -52,7 +62,43 @@ def _accumulates(options: _core.Options) -> bool:
 
 def state_dict(optimizer: Buildable) -> dict[str, Array]:
     """Copy the state: see `Optimizer.state_dict`."""
+    _wait(optimizer)
+    arrays = {key: to_host(array).copy() for key, array in _arrays(optimizer).items()}
+    return {**_scalars(optimizer), **arrays}
+
+
+def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
+    """Write a state back: see `Optimizer.load_state_dict`."""
     built = optimizer._built_state()
+    _wait(optimizer)
+    own = {**_scalars(optimizer), **_arrays(optimizer)}
+    given = {key: to_host(value) for key, value in state.items()}
+    # A rate that is a schedule or a function is no state: it stays, whatever was saved.
+    rate = given.pop("learning_rate", None)
+    own.pop("learning_rate", None)
+    _check(own, given)
+    if rate is not None and isinstance(optimizer._learning_rate, float):
+        optimizer.learning_rate = rate.item() if rate.ndim == 0 else rate  # type: ignore[assignment]
+
+    optimizer._rule.calls = int(given["iteration"])
+    for name in optimizer._scalar_state:
+        setattr(optimizer._rule, name, float(given[name]))
+    if "received" in given:
+        built.plan.received = [bool(value) for value in given["received"]]
+    for key, array in _arrays(optimizer).items():
+        write(array, given[key])
+    built.plan.write_progress(optimizer._rule)
+    _wait(optimizer)
+
+
+def _wait(optimizer: Buildable) -> None:
+    """Wait for a GPU: the arrays of state may be in use on any stream."""
+    if (device := optimizer._built_state().plan.device) is not None:
+        synchronize(device)
+
+
+def _scalars(optimizer: Buildable) -> dict[str, Array]:
+    """All state that is no array, by key."""
     state: dict[str, Array] = {
         "class_name": np.array(type(optimizer).__name__),
         "iteration": np.array(optimizer._calls, np.int64),
@@ -61,31 +107,10 @@ def state_dict(optimizer: Buildable) -> dict[str, Array]:
         state["learning_rate"] = np.array(optimizer._learning_rate)
     for name in optimizer._scalar_state:
         state[name] = np.array(getattr(optimizer._rule, name))
+    built = optimizer._built_state()
     if built.accumulators is not None:
         state["received"] = np.array(built.plan.received)
-    for key, array in _arrays(optimizer).items():
-        state[key] = array.copy()
     return state
-
-
-def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
-    """Write a state back: see `Optimizer.load_state_dict`."""
-    own = state_dict(optimizer)
-    given = {key: np.asarray(value) for key, value in state.items()}
-    # A rate that is a schedule or a function is no state: it stays, whatever was saved.
-    rate = given.pop("learning_rate", None)
-    own.pop("learning_rate", None)
-    _check(own, given)
-    if rate is not None and isinstance(optimizer._learning_rate, float):
-        optimizer._learning_rate = checked(rate.item() if rate.ndim == 0 else rate)
-
-    optimizer._rule.calls = int(given["iteration"])
-    for name in optimizer._scalar_state:
-        setattr(optimizer._rule, name, float(given[name]))
-    if "received" in given:
-        optimizer._built_state().plan.received = [bool(value) for value in given["received"]]
-    for key, array in _arrays(optimizer).items():
-        array[...] = given[key]
 
 
 def _arrays(optimizer: Buildable) -> dict[str, Array]:

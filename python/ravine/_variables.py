@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ravine._arrays import Array, memory_key
+from ravine._arrays import AnyArray, bindable, describe, memory_key, on_gpu
+from ravine._cuda import ReadOnlyError
 
-Variables: TypeAlias = Sequence[Array] | Mapping[str, Array]
-Gradient: TypeAlias = Array | float | None
+Variables: TypeAlias = Sequence[AnyArray] | Mapping[str, AnyArray]
+Gradient: TypeAlias = AnyArray | float | None
 Gradients: TypeAlias = Sequence[Gradient] | Mapping[str, Gradient]
 
 
@@ -23,6 +24,14 @@ class BuiltVariables:
     ----------
     variables : list, tuple or dict of arrays
         The keys of a dict are the names; otherwise they are ``variable_0``, ``variable_1``, ...
+
+    Attributes
+    ----------
+    arrays : list of arrays
+        As they were given.
+    bound : list of arrays
+        The same, but for arrays that only DLPack leads to: those are CuPy arrays here.
+    names : list of str
     """
 
     def __init__(self, variables: Variables) -> None:
@@ -43,25 +52,35 @@ class BuiltVariables:
                 "The keys of the variables are their names, as text, and no two may have the same "
                 f"name. Received: {self._keys}."
             )
+        self.bound = [self._bindable(index) for index in range(len(self.arrays))]
         self._index: dict[tuple[object, ...], int] = {}
+
+    def _bindable(self, index: int) -> Any:
+        try:
+            return bindable(self.arrays[index])
+        except ReadOnlyError:
+            raise ValueError(
+                f"Variables are updated in place, and variable {index} ({self.names[index]!r}) is "
+                "read-only. Pass a writable array."
+            ) from None
 
     def __len__(self) -> int:
         return len(self.arrays)
 
     def same_as(self, other: BuiltVariables) -> bool:
         """Whether both are the same arrays, in the same order, under the same names."""
-        return self.names == other.names and [*map(memory_key, self.arrays)] == [
-            *map(memory_key, other.arrays)
+        return self.names == other.names and [*map(memory_key, self.bound)] == [
+            *map(memory_key, other.bound)
         ]
 
     def index(self, array: object) -> int:
         """Position of an array; ValueError if it is not one of these."""
         if not self._index:
-            self._index = {memory_key(own): i for i, own in enumerate(self.arrays)}
-        found = self._index.get(memory_key(array)) if isinstance(array, np.ndarray) else None
+            self._index = {memory_key(own): i for i, own in enumerate(self.bound)}
+        found = self._index.get(memory_key(bindable(array)))
         if found is None:
             raise ValueError(
-                f"Unknown variable: {_describe(array)}. This optimizer was built for "
+                f"Unknown variable: {describe(array)}. This optimizer was built for "
                 f"{self.names}. Variables are updated in place and known by their memory: pass the "
                 "arrays given to build(), or make a new optimizer."
             )
@@ -120,11 +139,11 @@ class DecayExclusions:
 
     def __init__(
         self,
-        var_list: Iterable[Array] = (),
+        var_list: Iterable[AnyArray] = (),
         var_names: Iterable[str] = (),
         names: Iterable[str] = (),
     ) -> None:
-        if isinstance(var_names, str) or isinstance(var_list, np.ndarray):
+        if isinstance(var_names, str) or isinstance(var_list, np.ndarray) or on_gpu(var_list):
             raise ValueError("Pass lists to exclude_from_weight_decay(), also of one element.")
         self.arrays = list(var_list)
         self.patterns = list(var_names)
@@ -186,9 +205,3 @@ def _require_same_keys(grads: Mapping[str, Any], variables: Mapping[str, Any]) -
             "The gradients must have the keys of the variables, with None for a missing gradient. "
             f"Missing: {missing}. Unknown: {unknown}."
         )
-
-
-def _describe(array: object) -> str:
-    if isinstance(array, np.ndarray):
-        return f"array of shape {array.shape} and dtype {array.dtype}"
-    return type(array).__name__

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, Unpack
 
 from ravine import _learning_rate
-from ravine._arrays import Array
+from ravine._arrays import AnyArray
 from ravine._buildable import Buildable
+from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate
 from ravine._options import Options, levels_to_the_caller
 from ravine._variables import Gradient, Gradients, Variables
@@ -20,8 +21,8 @@ class Optimizer(Buildable):
     """Base of all optimizers, with the options that they share.
 
     Semantics and names are those of Keras 3 (https://keras.io/api/optimizers/). Variables are the
-    caller's own NumPy arrays and are updated in place, in one pass over memory and one native call
-    for all of them.
+    caller's own NumPy or CuPy arrays and are updated in place, in one pass over memory and one
+    native call for all of them. NumPy arrays and arrays on a GPU do not go together.
 
     Parameters
     ----------
@@ -62,7 +63,13 @@ class Optimizer(Buildable):
         super().__init__(learning_rate, options)
         self._on_missing: Callable[[list[Gradient]], None] | None = self._warn_about_missing
 
-    def apply(self, grads: Gradients, trainable_variables: Variables | None = None) -> None:
+    def apply(
+        self,
+        grads: Gradients,
+        trainable_variables: Variables | None = None,
+        *,
+        stream: object = None,
+    ) -> None:
         """Make one step: update the variables in place, or accumulate.
 
         Parameters
@@ -70,10 +77,15 @@ class Optimizer(Buildable):
         grads : list, tuple or dict of arrays
             One gradient for each variable, of its shape and any floating type, in the order given
             to `build`, or a dict with the same keys. None for a missing one: that variable is left
-            alone, but still averaged. Gradients are only read. Empty: nothing happens.
+            alone, but still averaged. Gradients are only read. Empty: nothing happens. They are
+            where the variables are; on a GPU without gaps, in the memory order of the variable.
         trainable_variables : list, tuple or dict of arrays, optional
             The variables that the gradients belong to: some or all of those given to `build`, in
             any order. Builds the optimizer on first use.
+        stream : int or CUDA stream, optional
+            For variables on a GPU, the stream that the step is put on: its handle, or an object
+            with ``__cuda_stream__`` or ``ptr``. CuPy's current stream if not given. The host does
+            not wait for it. A gradient that names another stream is waited for, on the GPU.
 
         Raises
         ------
@@ -82,6 +94,13 @@ class Optimizer(Buildable):
         ValueError
             If a gradient does not fit its variable or shares memory with what is written, if all
             are None, or if the optimizer was not built. Nothing has been changed then.
+
+        Notes
+        -----
+        On a GPU a step can be captured into a CUDA graph, after `build`, on a stream other than the
+        default one. Replays use the gradients and settings of the capture, but for
+        `learning_rate`: that must be a number, and acts on replays when it is set. They count:
+        `iterations` and the state are right after them. Accumulation cannot be captured.
 
         Examples
         --------
@@ -94,35 +113,51 @@ class Optimizer(Buildable):
         array([0.5, 1.5], dtype=float32)
         """
         if self._plan is None or self._variables is None:
-            return self._build_and_apply(grads, trainable_variables)
+            return self._build_and_apply(grads, trainable_variables, stream)
         if trainable_variables is not None or type(grads) is not list:
             grads = self._variables.in_order(grads, trainable_variables)
         if not grads:
             return None
         with self._lock:
+            step_stream = producer = 0
+            if self._device is not None or stream is not None:
+                step_stream, producer = self._streams(stream)
             rate = self._learning_rate
             if type(rate) is not float:
-                rate = _learning_rate.at_step(rate, self._calls)
+                rate = _learning_rate.at_step(rate, self._rule.calls)
             before = self._resolve_callables() if self._callables else {}
             try:
-                self._plan.step(self._rule, self._options, rate, grads, self._on_missing)
+                self._plan.step(
+                    self._rule,
+                    self._options,
+                    rate,
+                    grads,
+                    self._on_missing,
+                    step_stream,
+                    producer,
+                )
             except Exception:
                 self._take_back(before)
                 raise
         return None
 
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[Gradient, Array]]) -> int:
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient, AnyArray]], *, stream: object = None
+    ) -> int:
         """Make one step from pairs of gradient and variable.
 
         Parameters
         ----------
         grads_and_vars : iterable of pairs
             As `apply` takes them, paired.
+        stream : int or CUDA stream, optional
+            As `apply` takes it.
 
         Returns
         -------
         int
-            Calls so far, this one included.
+            Calls so far, this one included; replays of captured steps are counted once something
+            else, such as `iterations`, has asked the GPU for them.
 
         Raises
         ------
@@ -133,8 +168,8 @@ class Optimizer(Buildable):
         if not pairs:
             raise ValueError("apply_gradients() needs at least one pair of gradient and variable.")
         grads, variables = zip(*pairs, strict=True)
-        self.apply(list(grads), list(variables))
-        return self._calls
+        self.apply(list(grads), list(variables), stream=stream)
+        return self._rule.calls
 
     def minimize(
         self,
@@ -142,6 +177,7 @@ class Optimizer(Buildable):
         variables: Variables | None = None,
         *,
         value_and_grad: Callable[[Variables], tuple[Loss, Gradients]] | None = None,
+        stream: object = None,
     ) -> Loss:
         """Compute a loss and its gradients, and make one step.
 
@@ -153,6 +189,8 @@ class Optimizer(Buildable):
         value_and_grad : callable, instead of `loss`
             Called with the variables; returns the loss and the gradients, as the functions do that
             automatic differentiation makes.
+        stream : int or CUDA stream, optional
+            As `apply` takes it.
 
         Returns
         -------
@@ -173,7 +211,7 @@ class Optimizer(Buildable):
             value, grads = loss()
         elif value_and_grad is not None:
             value, grads = value_and_grad(variables)
-        self.apply(grads, variables)
+        self.apply(grads, variables, stream=stream)
         return value
 
     def scale_loss(self, loss: Loss) -> Loss:
@@ -181,7 +219,27 @@ class Optimizer(Buildable):
         factor = self.loss_scale_factor
         return loss if factor is None else loss * factor  # type: ignore[operator,return-value]
 
-    def _build_and_apply(self, grads: Gradients, variables: Variables | None) -> None:
+    def _streams(self, stream: object) -> tuple[int, int]:
+        """Return the handles of the stream to step on and of that on which CuPy makes gradients."""
+        if self._plan is None or self._device is None:
+            raise ValueError(
+                "stream is for variables on a GPU, and these are NumPy arrays. Leave it out."
+            )
+        producer = current_stream(self._device)
+        handle = producer if stream is None else stream_handle(stream)
+        changing = [] if isinstance(self._learning_rate, float) else ["learning_rate"]
+        changing += self._callables
+        if changing and self._plan.is_capturing(handle):
+            raise ValueError(
+                f"A step cannot be captured into a CUDA graph where {' and '.join(changing)} comes "
+                "from a schedule or a function: replays would repeat the value of the capture. Use "
+                "a number, and set optimizer.learning_rate between replays."
+            )
+        return handle, producer
+
+    def _build_and_apply(
+        self, grads: Gradients, variables: Variables | None, stream: object
+    ) -> None:
         if isinstance(grads, (list, tuple, Mapping)) and not grads:
             return
         if variables is None:
@@ -190,13 +248,13 @@ class Optimizer(Buildable):
                 "them to apply()."
             )
         with self._lock:
-            calls, was_built = self._calls, self.built
+            calls, was_built = self._rule.calls, self.built
             self.build(variables)
             try:
-                self.apply(grads, variables)
+                self.apply(grads, variables, stream=stream)
             except BaseException:
-                if not was_built and self._calls == calls:
-                    self._state = self._plan = self._variables = None
+                if not was_built and self._rule.calls == calls:
+                    self._state = self._plan = self._variables = self._device = None
                 raise
 
     def _warn_about_missing(self, grads: list[Gradient]) -> None:

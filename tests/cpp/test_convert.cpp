@@ -111,13 +111,13 @@ TEST(PlainConvert, EqualsDefinition) {
     const bool half = format.dtype == DType::float16;
     std::vector<float> widened;
     for (const std::uint16_t bits : all_patterns()) {
-      widened.push_back(half ? cpu::from_float16(bits) : cpu::from_bfloat16(bits));
+      widened.push_back(half ? from_float16(bits) : from_bfloat16(bits));
     }
     expect_values(format, widened);
     const std::vector<float> values = values_to_round(format);
     std::vector<std::uint16_t> rounded;
     for (const float value : values) {
-      rounded.push_back(half ? cpu::to_float16(value) : cpu::to_bfloat16(value));
+      rounded.push_back(half ? to_float16(value) : to_bfloat16(value));
     }
     expect_rounded(format, values, rounded);
   }
@@ -125,8 +125,8 @@ TEST(PlainConvert, EqualsDefinition) {
 
 TEST(PlainConvert, KeepsNan) {
   for (const float value : all_kinds_of_nan()) {
-    EXPECT_TRUE(PlainFloat16::is_nan(cpu::to_float16(value)));
-    EXPECT_TRUE(PlainBfloat16::is_nan(cpu::to_bfloat16(value)));
+    EXPECT_TRUE(PlainFloat16::is_nan(to_float16(value)));
+    EXPECT_TRUE(PlainBfloat16::is_nan(to_bfloat16(value)));
   }
 }
 

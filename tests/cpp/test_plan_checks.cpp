@@ -160,8 +160,8 @@ TEST(PlanChecks, RejectsArraysOnAGpu) {
   Fitting a, b;
   b.variable.value.device = {DeviceType::cuda, 0};
   EXPECT_EQ(thrown<ArgumentError>([&] { Plan plan({a.variable, b.variable}); }),
-            "All variables must be on one device; variable 1 ('kernel') is on another than the "
-            "first.");
+            "All variables must be on one device; the first is on the CPU, variable 1 ('kernel') "
+            "is on GPU 0. Move them, or use an optimizer for each device.");
 }
 
 /// A model of two variables, `kernel` (2 by 3) and one without a name (5), and good gradients.
@@ -258,7 +258,9 @@ TEST_F(PlanStep, TakesOneGradientForTwoVariables) {
 
 TEST_F(PlanStep, RejectsGradientOnAnotherDevice) {
   gradients_[0].device = {DeviceType::cuda, 0};
-  EXPECT_EQ(message(), "Gradient 0 is on another device than variable 0 ('kernel').");
+  EXPECT_EQ(message(),
+            "Gradient 0 is on GPU 0, variable 0 ('kernel') is on the CPU. Pass gradients on the "
+            "device of the variables.");
 }
 
 TEST_F(PlanStep, RejectsOtherNumberOfGradients) {

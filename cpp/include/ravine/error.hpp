@@ -31,6 +31,12 @@ class UnavailableError : public Error {
   using Error::Error;
 };
 
+/// A GPU has not the memory that was asked for. Nothing has been changed.
+class OutOfMemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Throws `ArgumentError` unless `value` is in [low, high], or in [low, high) if `high` is
 /// excluded.
 void require_range(const char* name, double value, double low, double high, bool excluded = false);

@@ -14,11 +14,22 @@ struct Passes {
   double gradient_scale = 1.0;                                  ///< 1 / loss scale
   std::int64_t accumulated = 1;                                 ///< micro-steps in this update
   double clip_value = std::numeric_limits<double>::infinity();  ///< bound of each element
-  double decay = 0.0;                                           ///< weight decay times the rate
-  bool averages = false;                                        ///< keep a moving average
-  bool average_starts = false;                                  ///< the first update: copy
-  double ema_momentum = 0.99;                                   ///< in [0, 1]
-  bool overwrites = false;                                      ///< copy the average back
+  double weight_decay = 0.0;
+  bool averages = false;                     ///< keep a moving average
+  double ema_momentum = 0.99;                ///< in [0, 1]
+  std::int64_t ema_overwrite_frequency = 0;  ///< updates; 0: never
+
+  // What changes from update to update, as `move_to` sets it.
+  double decay = 0.0;           ///< weight decay times the rate
+  bool average_starts = false;  ///< the first update: copy
+  bool overwrites = false;      ///< copy the average back
+
+  /// To update number `t`; the first is 1.
+  RAVINE_PORTABLE void move_to(double learning_rate, std::int64_t t) {
+    decay = weight_decay * learning_rate;
+    average_starts = t == 1;
+    overwrites = averages && ema_overwrite_frequency > 0 && t % ema_overwrite_frequency == 0;
+  }
 };
 
 /// From a gradient as it came to the gradient that is clipped.
@@ -74,7 +85,7 @@ template <class T>
 struct Average {
   T ema_momentum, one_minus_ema_momentum;
 
-  explicit Average(const Passes& passes)
+  RAVINE_PORTABLE explicit Average(const Passes& passes)
       : ema_momentum(T(passes.ema_momentum)), one_minus_ema_momentum(T(1 - passes.ema_momentum)) {}
 
   RAVINE_PORTABLE void operator()(T w, T& average) const {

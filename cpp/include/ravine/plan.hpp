@@ -51,12 +51,16 @@ class Plan {
   ///
   /// `iteration` counts the calls before this one, `learning_rate` is that of this call. `rule`
   /// advances when the variables are updated. Throws `ArgumentError`.
+  ///
+  /// On a GPU the work is put on `stream` and nothing waits for it. Arrays must be without gaps,
+  /// gradients in the order of their variables.
   StepReport step(AnyRule& rule, const Options& options, double learning_rate,
-                  std::int64_t iteration, std::span<const TensorView> gradients);
+                  std::int64_t iteration, std::span<const TensorView> gradients,
+                  Stream stream = nullptr);
 
   /// Copies the averages into the variables, all or those of these numbers.
-  void overwrite_with_averages();
-  void overwrite_with_averages(std::span<const std::size_t> indices);
+  void overwrite_with_averages(Stream stream = nullptr);
+  void overwrite_with_averages(std::span<const std::size_t> indices, Stream stream = nullptr);
 
   /// The limit of a step, to be timed beside it: reads and writes the arrays that a step with these
   /// options would, in the same chunks and threads, with one addition an element. It spoils their
@@ -71,6 +75,23 @@ class Plan {
   void set_received(std::size_t index, bool received);
 
   std::size_t size() const;
+  const Device& device() const;
+
+  /// Only for arrays on a GPU, without effect on others: what makes steps fit for a CUDA graph.
+  ///
+  /// Replays of a step that was captured advance the iteration, and the scalar state of the rule,
+  /// on the device; from then on `step` goes on from there and does not look at its `iteration`.
+  /// Options and hyperparameters are those of the capture, but for the learning rate.
+
+  /// Loads the kernels of a rule and sends its state: to be called before the first step if that is
+  /// captured, and when a state was loaded. Waits for the device.
+  void prepare(const AnyRule& rule, std::int64_t iteration = 0);
+  /// The learning rate of the replays that follow on the stream.
+  void set_learning_rate(double learning_rate, Stream stream = nullptr);
+  /// Whether a step was captured.
+  bool counts_on_device() const;
+  /// Reads what the device counts, and waits for it; leaves both alone where the host counts.
+  void read_progress(AnyRule& rule, std::int64_t& iteration) const;
 
  private:
   struct State;

@@ -1,6 +1,7 @@
 // Everything public.
 #pragma once
 
+#include "ravine/cuda.hpp"     // IWYU pragma: export
 #include "ravine/error.hpp"    // IWYU pragma: export
 #include "ravine/options.hpp"  // IWYU pragma: export
 #include "ravine/plan.hpp"     // IWYU pragma: export

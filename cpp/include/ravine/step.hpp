@@ -24,7 +24,8 @@ struct Step {
 
 /// The step of a variable. `clip_factor` and `decays` differ from variable to variable.
 template <class T, class Kernel>
-auto make_step(const Kernel& kernel, const Passes& passes, double clip_factor, bool decays) {
+RAVINE_PORTABLE auto make_step(const Kernel& kernel, const Passes& passes, double clip_factor,
+                               bool decays) {
   using Rounded = decltype(kernel.template rounded<T>());
   return Step<Rounded, T>{// A mean of accumulated gradients is unscaled already.
                           {passes.accumulated > 1 ? T(1) : T(passes.gradient_scale)},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 
 namespace ravine {
@@ -16,6 +17,9 @@ struct Device {
 
   bool operator==(const Device&) const = default;
 };
+
+/// A CUDA stream, `cudaStream_t`; nullptr is the default one. The CPU has none.
+using Stream = void*;
 
 constexpr int size_bytes(DType dtype) {
   switch (dtype) {
@@ -46,6 +50,8 @@ struct TensorView {
   const std::int64_t* shape = nullptr;          ///< nullptr: one axis of `size` elements
   const std::int64_t* strides_bytes = nullptr;  ///< nullptr: C order, no gaps
   bool present = false;                         ///< false: no array at all
+  /// The stream on which its elements are still being computed, if not that of the step.
+  std::optional<Stream> producer;
 
   TensorView() = default;
 

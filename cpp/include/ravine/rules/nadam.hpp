@@ -35,7 +35,7 @@ struct Nadam {
     }
 
     template <class U>
-    Kernel<U> rounded() const {
+    RAVINE_PORTABLE Kernel<U> rounded() const {
       return {U(one_minus_beta_1), U(one_minus_beta_2), U(epsilon),
               U(momentum_factor),  U(gradient_factor),  U(velocity_factor)};
     }
@@ -52,17 +52,21 @@ struct Nadam {
   SlotNames slots() const { return {{"momentum", "velocity"}, 2}; }
 
   /// The momentum of update number `t`.
-  double scheduled_momentum(std::int64_t t) const { return beta_1 * (1 - 0.5 * power(0.96, t)); }
+  RAVINE_PORTABLE double scheduled_momentum(std::int64_t t) const {
+    return beta_1 * (1 - 0.5 * power(0.96, t));
+  }
 
   /// Moves the scalar state to update number `t`.
-  void advance(std::int64_t t) { momentum_product *= scheduled_momentum(t); }
+  RAVINE_PORTABLE void advance(std::int64_t t) { momentum_product *= scheduled_momentum(t); }
 
   /// Takes over the scalar state, and nothing else.
-  void take_state(const Nadam& advanced) { momentum_product = advanced.momentum_product; }
+  RAVINE_PORTABLE void take_state(const Nadam& advanced) {
+    momentum_product = advanced.momentum_product;
+  }
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>
-  void visit_kernel(double learning_rate, std::int64_t t, Visit&& visit) const {
+  RAVINE_PORTABLE void visit_kernel(double learning_rate, std::int64_t t, Visit&& visit) const {
     const double now = scheduled_momentum(t), next = scheduled_momentum(t + 1);
     visit(Kernel<double>{
         1 - beta_1, 1 - beta_2, epsilon, learning_rate * next / (1 - momentum_product * next),

@@ -48,7 +48,7 @@ struct RMSprop {
     }
 
     template <class U>
-    Kernel<U, has_momentum, is_centered> rounded() const {
+    RAVINE_PORTABLE Kernel<U, has_momentum, is_centered> rounded() const {
       return {U(learning_rate), U(rho), U(one_minus_rho), U(momentum), U(epsilon)};
     }
 
@@ -85,12 +85,12 @@ struct RMSprop {
     return names;
   }
 
-  void advance(std::int64_t) {}
-  void take_state(const RMSprop&) {}
+  RAVINE_PORTABLE void advance(std::int64_t) {}
+  RAVINE_PORTABLE void take_state(const RMSprop&) {}
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>
-  void visit_kernel(double learning_rate, std::int64_t, Visit&& visit) const {
+  RAVINE_PORTABLE void visit_kernel(double learning_rate, std::int64_t, Visit&& visit) const {
     const auto with = [&]<bool has_momentum, bool is_centered>() {
       visit(Kernel<double, has_momentum, is_centered>{learning_rate, rho, 1 - rho, momentum,
                                                       epsilon});

@@ -26,7 +26,7 @@ struct SGD {
     RAVINE_PORTABLE void operator()(T& w, T g) const { w -= g * learning_rate; }
 
     template <class U>
-    PlainKernel<U> rounded() const {
+    RAVINE_PORTABLE PlainKernel<U> rounded() const {
       return {U(learning_rate)};
     }
   };
@@ -44,7 +44,7 @@ struct SGD {
     }
 
     template <class U>
-    MomentumKernel<U, nesterov> rounded() const {
+    RAVINE_PORTABLE MomentumKernel<U, nesterov> rounded() const {
       return {U(learning_rate), U(momentum)};
     }
   };
@@ -60,12 +60,12 @@ struct SGD {
   }
 
   /// Advances what changes from update to update; here nothing does.
-  void advance(std::int64_t) {}
-  void take_state(const SGD&) {}
+  RAVINE_PORTABLE void advance(std::int64_t) {}
+  RAVINE_PORTABLE void take_state(const SGD&) {}
 
   /// Calls `visit` with the kernel of update number `t` (the first is 1), its numbers in double.
   template <class Visit>
-  void visit_kernel(double learning_rate, std::int64_t, Visit&& visit) const {
+  RAVINE_PORTABLE void visit_kernel(double learning_rate, std::int64_t, Visit&& visit) const {
     if (momentum == 0.0) return visit(PlainKernel<double>{learning_rate});
     if (nesterov) return visit(MomentumKernel<double, true>{learning_rate, momentum});
     visit(MomentumKernel<double, false>{learning_rate, momentum});

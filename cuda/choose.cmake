@@ -1,0 +1,28 @@
+# Which CUDA backend is built, in the variable cuda_backend: ON, OFF or EMULATOR. To be included where
+# the project begins, since all folders link with the language that it enables.
+set(RAVINE_CUDA AUTO CACHE STRING "The CUDA backend: AUTO (where there is nvcc), ON, OFF, EMULATOR")
+set_property(CACHE RAVINE_CUDA PROPERTY STRINGS AUTO ON OFF EMULATOR)
+
+if(RAVINE_CUDA STREQUAL AUTO)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(cuda_backend ON)
+  else()
+    set(cuda_backend OFF)
+  endif()
+elseif(RAVINE_CUDA MATCHES "^(ON|OFF|EMULATOR)$")
+  set(cuda_backend ${RAVINE_CUDA})
+else()
+  message(FATAL_ERROR "RAVINE_CUDA must be AUTO, ON, OFF or EMULATOR. Received: ${RAVINE_CUDA}")
+endif()
+
+if(cuda_backend STREQUAL ON)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    # Every generation from Turing on; those to come compile what is left in PTX.
+    set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90-real 100-real 120)
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+endif()
+message(STATUS "ravine: CUDA backend ${cuda_backend} (RAVINE_CUDA=${RAVINE_CUDA})")

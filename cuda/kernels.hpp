@@ -1,0 +1,59 @@
+// The kernels, launched by the host. All return at once; the work is done in the order of the
+// stream.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "ravine/passes.hpp"
+#include "ravine/rules.hpp"
+#include "tables.hpp"
+
+namespace ravine::cuda {
+
+/// Where the numbers of an update come from.
+enum class Counting {
+  on_host,    ///< by value; the update leaves them in `Progress`
+  on_device,  ///< from `Numbers`, which `advance` has left
+};
+
+/// The types that all arrays of a step have, so that a kernel need not ask for each.
+enum class ArrayTypes { float32, single_precision, double_precision, mixed };
+
+/// Updates the rows that have a gradient and averages all. `rule` has advanced to update `t`.
+void update(const Tables& tables, ArrayTypes types, Counting counting, const AnyRule& rule,
+            const Passes& passes, double learning_rate, std::int64_t t, std::int64_t iteration,
+            bool clips_to_norm, Stream stream);
+
+/// Loads all that `update` and the others may launch for this rule.
+void load_kernels(const AnyRule& rule);
+
+/// Adds the unscaled gradients to the accumulators of the rows that have one.
+void accumulate(const Tables& tables, const Passes& passes, Stream stream);
+
+/// Copies the averages into the variables of the rows whose marks say that they are updated.
+void overwrite(const Tables& tables, Stream stream);
+
+/// Sums the squares of the gradients that the passes will clip, and finds the factors by which to.
+struct NormBound {
+  double bound;
+  bool is_global;  ///< of all gradients together, not of each
+};
+void find_clip_factors(const Tables& tables, ArrayTypes types, const Passes& passes,
+                       NormBound bound, Stream stream);
+
+/// Moves `Progress` on by one update and leaves its numbers in `Numbers`. With `learning_rate`
+/// nullptr, at the rate that is there.
+void advance(const Tables& tables, const AnyRule& rule, const Passes& passes,
+             const double* learning_rate, Stream stream);
+
+/// Writes words into the memory of the device. They travel in the parameters of launches, so that
+/// nothing is waited for and a graph keeps them.
+void store(void* target, std::span<const std::uint64_t> words, Stream stream);
+
+/// For `load_kernels`: those of the other files.
+void load_norm_kernels();
+void load_progress_kernels(const AnyRule& rule);
+
+}  // namespace ravine::cuda

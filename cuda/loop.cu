@@ -1,0 +1,201 @@
+// The loop over all chunks of a plan, one block a chunk: an update, and the passes that stand
+// alone.
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <variant>
+
+#include "kernels.hpp"
+#include "launch.cuh"
+#include "update.cuh"
+
+namespace ravine::cuda {
+namespace {
+
+/// Float32 arrays in an update whose numbers the host knows: rounded, so that they need no
+/// register.
+template <class Step>
+struct Float32Arguments {
+  Tables tables;
+  Step step;
+  Average<float> average;
+  bool clips_to_norm;
+  Progress after;
+};
+
+/// Any arrays, any update. `Kernel` is that of a rule, its numbers in double.
+template <class Kernel>
+struct AnyArguments {
+  Tables tables;
+  Counting counting;
+  bool clips_to_norm;
+  // The numbers and what they leave behind, where the host counts.
+  Kernel kernel;
+  Passes passes;
+  Progress after;
+};
+
+/// The chunk of this block, updated by `step`, of which what is the variable's own is still to set.
+template <class T, class Step, class SomePasses>
+__device__ __forceinline__ void update_chunk(const Tables& tables, Step step,
+                                             const Average<T>& average, const SomePasses& passes,
+                                             bool clips_to_norm) {
+  const ChunkTable chunk = tables.chunks[blockIdx.x];
+  const RowTable& row = tables.rows[chunk.row];
+  const Marks marks = tables.marks[chunk.row];
+  if (clips_to_norm) step.clip.factor = T(tables.clip_factors[chunk.row]);
+  if (!marks.decays) step.decay.decay = T(0);
+  const std::int64_t begin = chunk.index * chunk_elements;
+  const std::int64_t left = row.size - begin;
+  ChunkUpdate<T, SomePasses, Step>(step, average, passes, row, tables.gradients[chunk.row], marks,
+                                   begin)
+      .run(static_cast<int>(left < chunk_elements ? left : chunk_elements));
+}
+
+template <bool averages, class Step>
+constexpr int min_blocks = decltype(Step::rule)::slot_count + averages > 3 ? 4 : 1;
+/// One block a chunk; four on a multiprocessor, that is, at most 64 registers.
+template <bool averages, class Step>
+__global__ void __launch_bounds__(block_threads, min_blocks<averages, Step>)
+    update_float32(const Float32Arguments<Step> arguments) {
+  const Tables& tables = arguments.tables;
+  if (blockIdx.x == 0 && threadIdx.x == 0) *tables.progress = arguments.after;
+  if (blockIdx.x >= tables.chunk_count) return;
+  update_chunk<float>(tables, arguments.step, arguments.average, PlainPasses<averages>{},
+                      arguments.clips_to_norm);
+}
+
+/// One block a chunk. `T` are the arithmetic types of the variables: one, or float and double.
+template <class Kernel, class... T>
+__global__ void __launch_bounds__(block_threads) update_any(const AnyArguments<Kernel> arguments) {
+  const Tables& tables = arguments.tables;
+  const bool on_host = arguments.counting == Counting::on_host;
+  if (on_host && blockIdx.x == 0 && threadIdx.x == 0) *tables.progress = arguments.after;
+  if (blockIdx.x >= tables.chunk_count) return;
+  const Kernel& kernel =
+      on_host ? arguments.kernel : *reinterpret_cast<const Kernel*>(tables.numbers->kernel);
+  const Passes& passes = on_host ? arguments.passes : tables.numbers->passes;
+  const auto update = [&]<class U>(U) {
+    update_chunk<U>(tables, make_step<U>(kernel, passes, 1.0, true), Average<U>(passes),
+                    AllPasses{passes}, arguments.clips_to_norm);
+  };
+  if constexpr (sizeof...(T) == 1) {
+    update(T{}...);
+  } else if (tables.rows[tables.chunks[blockIdx.x].row].dtype == DType::float64) {
+    update(double{});
+  } else {
+    update(float{});
+  }
+}
+
+template <class Kernel>
+using Float32Step = decltype(make_step<float>(std::declval<Kernel>(), Passes{}, 1.0, true));
+
+struct PassArguments {
+  Tables tables;
+  double gradient_scale;
+};
+
+/// Calls `visit(row, marks, chunk index, begin, end, T{})` for the chunk of this block.
+template <class Visit>
+__device__ void visit_chunk(const Tables& tables, const Visit& visit) {
+  const ChunkTable chunk = tables.chunks[blockIdx.x];
+  const RowTable& row = tables.rows[chunk.row];
+  const std::int64_t begin = chunk.index * chunk_elements;
+  const std::int64_t end = row.size < begin + chunk_elements ? row.size : begin + chunk_elements;
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += block_threads) {
+    if (row.dtype == DType::float64) {
+      visit(row, chunk.row, i, double{});
+    } else {
+      visit(row, chunk.row, i, float{});
+    }
+  }
+}
+
+__global__ void __launch_bounds__(block_threads) accumulate_chunks(const PassArguments arguments) {
+  const Tables& tables = arguments.tables;
+  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
+    const Marks marks = tables.marks[index];
+    if (!marks.updates) return;
+    const Unscale<T> unscale{T(arguments.gradient_scale)};
+    const auto dtype = static_cast<DType>(marks.dtype);
+    const auto g = decode<T, 1>(dtype, fetch<1>(dtype, tables.gradients[index], i));
+    auto sum = load<T, 1>(row.accumulator, i);
+    sum.at[0] += unscale(g.at[0]);
+    store(row.accumulator, i, sum);
+  });
+}
+
+__global__ void __launch_bounds__(block_threads) overwrite_chunks(const PassArguments arguments) {
+  const Tables& tables = arguments.tables;
+  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
+    if (!tables.marks[index].updates) return;
+    auto average = load<T, 1>(row.average, i);
+    encode(row.dtype, row.w, i, average);
+  });
+}
+
+/// Whether the passes are those of `PlainPasses`.
+bool is_plain(const Passes& passes) {
+  return passes.accumulated == 1 &&
+         (!passes.averages || (!passes.average_starts && !passes.overwrites));
+}
+
+}  // namespace
+
+void update(const Tables& tables, ArrayTypes types, Counting counting, const AnyRule& any_rule,
+            const Passes& passes, double learning_rate, std::int64_t t, std::int64_t iteration,
+            bool clips_to_norm, Stream stream) {
+  // A block also where there is no element: it writes the progress.
+  const std::int64_t blocks = std::max(tables.chunk_count, 1u);
+  Progress after{learning_rate, iteration + 1, {}};
+  const auto with_kernel = [&]<class Kernel>(const Kernel& kernel) {
+    static_assert(sizeof(Kernel) <= sizeof(Numbers::kernel));
+    if (types == ArrayTypes::float32 && counting == Counting::on_host && is_plain(passes)) {
+      const Float32Arguments<Float32Step<Kernel>> arguments{
+          tables, make_step<float>(kernel, passes, 1.0, true), Average<float>(passes),
+          clips_to_norm, after};
+      const auto update = passes.averages ? update_float32<true, Float32Step<Kernel>>
+                                          : update_float32<false, Float32Step<Kernel>>;
+      return launch(update, blocks, block_threads, stream, arguments);
+    }
+    const AnyArguments<Kernel> arguments{tables, counting, clips_to_norm, kernel, passes, after};
+    const auto update = types == ArrayTypes::mixed              ? update_any<Kernel, float, double>
+                        : types == ArrayTypes::double_precision ? update_any<Kernel, double>
+                                                                : update_any<Kernel, float>;
+    launch(update, blocks, block_threads, stream, arguments);
+  };
+  std::visit(
+      [&](const auto& rule) {
+        static_assert(sizeof(rule) <= sizeof(Progress::rule));
+        std::memcpy(after.rule, &rule, sizeof rule);
+        rule.visit_kernel(learning_rate, t, with_kernel);
+      },
+      any_rule);
+}
+
+void load_kernels(const AnyRule& any_rule) {
+  const auto load_updates = []<class Kernel>(const Kernel&) {
+    load(update_float32<false, Float32Step<Kernel>>);
+    load(update_float32<true, Float32Step<Kernel>>);
+    load(update_any<Kernel, float>);
+    load(update_any<Kernel, double>);
+    load(update_any<Kernel, float, double>);
+  };
+  std::visit([&](const auto& rule) { rule.visit_kernel(0.0, 1, load_updates); }, any_rule);
+  load(accumulate_chunks);
+  load(overwrite_chunks);
+  load_norm_kernels();
+  load_progress_kernels(any_rule);
+}
+
+void accumulate(const Tables& tables, const Passes& passes, Stream stream) {
+  launch(accumulate_chunks, tables.chunk_count, block_threads, stream,
+         {tables, passes.gradient_scale});
+}
+
+void overwrite(const Tables& tables, Stream stream) {
+  launch(overwrite_chunks, tables.chunk_count, block_threads, stream, {tables, 1.0});
+}
+
+}  // namespace ravine::cuda

@@ -1,0 +1,102 @@
+// What the host would do between two updates, done by the device where only it knows how many there
+// were: and writing a few words for it.
+#include <algorithm>
+#include <cstring>
+#include <variant>
+
+#include "kernels.hpp"
+#include "launch.cuh"
+
+namespace ravine::cuda {
+namespace {
+
+template <class Rule>
+struct AdvanceArguments {
+  Tables tables;
+  Rule rule;
+  Passes passes;
+  bool sets_rate;
+  double learning_rate;
+};
+
+/// One thread.
+template <class Rule>
+__global__ void advance_one(const AdvanceArguments<Rule> arguments) {
+  Progress& progress = *arguments.tables.progress;
+  Numbers& numbers = *arguments.tables.numbers;
+  if (arguments.sets_rate) progress.learning_rate = arguments.learning_rate;
+  const double learning_rate = progress.learning_rate;
+  const std::int64_t t = ++progress.iteration;
+  Rule rule = arguments.rule;
+  rule.take_state(*reinterpret_cast<const Rule*>(progress.rule));
+  rule.advance(t);
+  *reinterpret_cast<Rule*>(progress.rule) = rule;
+  numbers.passes = arguments.passes;
+  numbers.passes.move_to(learning_rate, t);
+  rule.visit_kernel(learning_rate, t, [&]<class Kernel>(const Kernel& kernel) {
+    *reinterpret_cast<Kernel*>(numbers.kernel) = kernel;
+  });
+}
+
+/// Words by value: few if few are sent, since all parameters of a launch travel.
+template <std::size_t capacity>
+struct StoreArguments {
+  std::uint64_t* target;
+  std::uint32_t count;
+  std::uint64_t words[capacity];
+};
+constexpr std::size_t few = 32, some = 512, many = 4000;
+// What a launch can take.
+static_assert(sizeof(StoreArguments<many>) <= 32764);
+
+template <std::size_t capacity>
+__global__ void store_words(const StoreArguments<capacity> arguments) {
+  const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < arguments.count) arguments.target[i] = arguments.words[i];
+}
+
+template <std::size_t capacity>
+void store_part(std::uint64_t* target, std::span<const std::uint64_t> words, Stream stream) {
+  StoreArguments<capacity> arguments;
+  arguments.target = target;
+  arguments.count = static_cast<std::uint32_t>(words.size());
+  std::ranges::copy(words, arguments.words);
+  const auto blocks = static_cast<std::int64_t>((words.size() + block_threads - 1) / block_threads);
+  launch(store_words<capacity>, blocks, block_threads, stream, arguments);
+}
+
+}  // namespace
+
+void advance(const Tables& tables, const AnyRule& any_rule, const Passes& passes,
+             const double* learning_rate, Stream stream) {
+  std::visit(
+      [&]<class Rule>(const Rule& rule) {
+        launch(advance_one<Rule>, 1, 1, stream,
+               {tables, rule, passes, learning_rate != nullptr,
+                learning_rate != nullptr ? *learning_rate : 0.0});
+      },
+      any_rule);
+}
+
+void store(void* target, std::span<const std::uint64_t> words, Stream stream) {
+  auto* const begin = static_cast<std::uint64_t*>(target);
+  for (std::size_t done = 0; done < words.size(); done += many) {
+    const auto part = words.subspan(done, std::min(many, words.size() - done));
+    if (part.size() <= few) {
+      store_part<few>(begin + done, part, stream);
+    } else if (part.size() <= some) {
+      store_part<some>(begin + done, part, stream);
+    } else {
+      store_part<many>(begin + done, part, stream);
+    }
+  }
+}
+
+void load_progress_kernels(const AnyRule& any_rule) {
+  std::visit([]<class Rule>(const Rule&) { load(advance_one<Rule>); }, any_rule);
+  load(store_words<few>);
+  load(store_words<some>);
+  load(store_words<many>);
+}
+
+}  // namespace ravine::cuda

@@ -1,0 +1,78 @@
+// What the kernels find in the memory of the device: the rows of a plan, their chunks, and where
+// training stands. Read by the host's compiler and by CUDA's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "chunks.hpp"
+#include "ravine/passes.hpp"
+#include "ravine/slots.hpp"
+#include "ravine/tensor.hpp"
+
+namespace ravine::cuda {
+
+inline constexpr unsigned block_threads = 256;
+inline constexpr unsigned warp_threads = 32;
+
+/// Elements of one variable that a block updates.
+inline constexpr std::int64_t chunk_elements = 2 * tile_size;
+
+/// What never changes of a variable.
+struct RowTable {
+  void* w;
+  void* slots[max_slots];
+  void* average;
+  void* accumulator;
+  std::int64_t size;
+  std::int64_t first_tile;
+  DType dtype;
+};
+
+/// What may change from step to step, one byte a row.
+struct Marks {
+  std::uint8_t dtype : 2;    ///< of the gradient
+  std::uint8_t updates : 1;  ///< false: no gradient, only averaged
+  std::uint8_t decays : 1;
+  std::uint8_t rest : 4 = 0;  ///< not padding, so that equal marks are equal bytes
+
+  bool operator==(const Marks&) const = default;
+};
+static_assert(sizeof(Marks) == 1);
+
+struct ChunkTable {
+  std::uint32_t row;
+  std::uint32_t index;  ///< the chunk begins at element `index * chunk_elements`
+};
+
+/// Where training stands. The host knows it too, until a step is captured in a graph: replays move
+/// it where the host cannot see it.
+struct Progress {
+  double learning_rate;
+  std::int64_t iteration;
+  alignas(8) std::byte rule[64];  ///< a rule, for its scalar state
+};
+
+/// The numbers of one update, where the device computes them.
+struct Numbers {
+  Passes passes;
+  alignas(8) std::byte kernel[64];  ///< a `Kernel<double>` of the rule
+};
+
+/// All of it, by address.
+struct Tables {
+  const RowTable* rows;
+  const ChunkTable* chunks;
+  const void** gradients;  ///< nullptr: zeros
+  Marks* marks;            ///< behind the gradients, so that both can be sent at once
+  double* tiles;           ///< sums of squares of the tiles of all gradients,
+  double* sums;            ///< and of each gradient
+  double* clip_factors;
+  unsigned* finished;  ///< blocks; zero between launches
+  Progress* progress;
+  Numbers* numbers;
+  std::uint32_t row_count;
+  std::uint32_t chunk_count;
+};
+
+}  // namespace ravine::cuda
