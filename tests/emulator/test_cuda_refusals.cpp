@@ -1,0 +1,159 @@
+// What cannot be captured in a CUDA graph is refused, and leaves the plan and the capture as they
+// were.
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gpu_model.hpp"
+#include "thrown.hpp"
+
+namespace ravine::test {
+namespace {
+
+const std::vector<Spec> specs{{5}, {4100}, {33, DType::float16}};
+
+class CudaRefusals : public Emulator {
+ protected:
+  /// The text of what a call throws during a capture, which ends well and has taken nothing.
+  template <class Call>
+  std::string refusal(const Call& call) {
+    emulator::begin_capture(stream);
+    const std::int64_t before = cuda_counts().launches;
+    const std::string text = thrown<ArgumentError>(call);
+    EXPECT_EQ(cuda_counts().launches, before);
+    EXPECT_EQ(thrown<Error>([&] { emulator::end_capture(stream); }), "(no exception)");
+    return text;
+  }
+
+  /// Steps after a refusal are as if it had not been.
+  static void expect_works(Twins& twins, std::int64_t iteration = 0) {
+    EXPECT_FALSE(twins.gpu.plan->counts_on_device());
+    for (int i = 0; i < 2; ++i) twins.step({}, 0.1, iteration + i);
+    twins.expect_equal();
+  }
+
+  Stream stream = emulator::create_stream();
+  Gradients gradients{specs, 1};
+  const Options window = options_with([](Options& o) { o.gradient_accumulation_steps = 2; });
+};
+
+constexpr const char* refused_accumulation =
+    "Steps with gradient_accumulation_steps cannot be captured in a CUDA graph: not every one is "
+    "an update.";
+constexpr const char* refused_rule =
+    "Only steps with the rule that the plan was prepared for can be captured in a CUDA graph. Call "
+    "prepare() before.";
+
+TEST_F(CudaRefusals, OfAccumulation) {
+  Twins twins(specs, SGD{});
+  twins.gpu.plan->prepare(SGD{});
+  for (const std::int64_t iteration : {0, 1}) {
+    EXPECT_EQ(refusal([&] { twins.gpu.step(window, 0.1, iteration, gradients, {}, stream); }),
+              refused_accumulation);
+    EXPECT_FALSE(twins.gpu.plan->received(0));
+  }
+  expect_works(twins);
+}
+
+TEST_F(CudaRefusals, OfAccumulationOnceAStepWasCaptured) {
+  Twins twins(specs, SGD{});
+  twins.gpu.plan->prepare(SGD{});
+  twins.gpu.plan->set_learning_rate(0.1, stream);
+  emulator::begin_capture(stream);
+  twins.gpu.step({}, 0.1, 0, gradients, {}, stream);
+  const emulator::Graph graph = emulator::end_capture(stream);
+  for (const std::int64_t iteration : {0, 1}) {
+    EXPECT_EQ(thrown<ArgumentError>(
+                  [&] { twins.gpu.step(window, 0.1, iteration, gradients, {}, stream); }),
+              refused_accumulation);
+    EXPECT_FALSE(twins.gpu.plan->received(0));
+  }
+  graph.launch(stream);
+  twins.cpu.step({}, 0.1, 0, gradients);
+  twins.expect_equal();
+}
+
+TEST_F(CudaRefusals, OfAPlanThatWasNotPrepared) {
+  Twins twins(specs, Nadam{});
+  const auto capture = [&] { twins.gpu.step({}, 0.1, 0, gradients, {}, stream); };
+  EXPECT_EQ(refusal(capture), refused_rule);
+  expect_works(twins);
+  // Steps load only what they need themselves.
+  EXPECT_EQ(refusal(capture), refused_rule);
+  expect_works(twins, 2);
+}
+
+TEST_F(CudaRefusals, OfAnotherRule) {
+  for (const auto& [prepared, other] :
+       {std::pair<AnyRule, AnyRule>{SGD{.momentum = 0.9}, RMSprop{}},
+        {SGD{.momentum = 0.9}, SGD{.momentum = 0.9, .nesterov = true}},
+        {RMSprop{.momentum = 0.9}, RMSprop{.centered = true}}}) {
+    Twins twins(specs, prepared);
+    twins.gpu.plan->prepare(prepared);
+    AnyRule rule = other;
+    const auto views = gradients.views(gpu());
+    EXPECT_EQ(refusal([&] { twins.gpu.plan->step(rule, {}, 0.1, 0, views, stream); }),
+              refused_rule);
+    expect_works(twins);
+  }
+}
+
+TEST_F(CudaRefusals, OfARuleThatSteppedSinceThePreparation) {
+  // The state on the device is that of the other.
+  Twins twins(specs, SGD{.momentum = 0.9});
+  twins.gpu.plan->prepare(SGD{.momentum = 0.9});
+  for (Side* const side : {&twins.cpu, &twins.gpu}) side->rule = RMSprop{};
+  twins.step({}, 0.1, 0);
+  AnyRule rule = SGD{.momentum = 0.9};
+  const auto views = gradients.views(gpu());
+  EXPECT_EQ(refusal([&] { twins.gpu.plan->step(rule, {}, 0.1, 0, views, stream); }), refused_rule);
+  expect_works(twins, 1);
+}
+
+TEST_F(CudaRefusals, OfAnotherRuleOnceAStepWasCaptured) {
+  Twins twins(specs, SGD{.momentum = 0.9});
+  twins.gpu.plan->prepare(SGD{.momentum = 0.9});
+  emulator::begin_capture(stream);
+  twins.gpu.step({}, 0.1, 0, gradients, {}, stream);
+  emulator::end_capture(stream);
+  AnyRule rule = RMSprop{};
+  EXPECT_EQ(thrown<ArgumentError>(
+                [&] { twins.gpu.plan->step(rule, {}, 0.1, 0, gradients.views(gpu()), stream); }),
+            refused_rule);
+  twins.step({}, 0.1, 0, {}, stream);
+  twins.expect_equal();
+}
+
+TEST_F(CudaRefusals, OfARateInACapture) {
+  Twins twins(specs, SGD{});
+  EXPECT_EQ(refusal([&] { twins.gpu.plan->set_learning_rate(0.5, stream); }),
+            "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
+  expect_works(twins);
+}
+
+TEST_F(CudaRefusals, OfARateThatIsNotFinite) {
+  Twins twins(specs, SGD{});
+  for (const double rate :
+       {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_EQ(thrown<ArgumentError>([&] { twins.gpu.plan->set_learning_rate(rate, stream); }),
+              "learning_rate must be finite.");
+  }
+  expect_works(twins);
+}
+
+TEST_F(CudaRefusals, OfWhatCudaRefuses) {
+  // The default stream has what the capture would have to wait for: the capture is lost, no more.
+  Twins twins(specs, Nadam{});
+  twins.gpu.plan->prepare(Nadam{});
+  twins.step({}, 0.1, 0, gradients);
+  emulator::begin_capture(stream);
+  EXPECT_EQ(thrown<Error>([&] { twins.gpu.step({}, 0.1, 1, gradients, {}, stream); }),
+            "CUDA: operation not permitted when stream is capturing");
+  EXPECT_THROW(emulator::end_capture(stream), Error);
+  expect_works(twins, 1);
+}
+
+}  // namespace
+}  // namespace ravine::test
