@@ -1,4 +1,4 @@
-"""Keras 3 optimizers for NumPy arrays: in place, in one pass over memory, the same bits everywhere.
+"""Keras 3 optimizers for NumPy and CuPy arrays: in place, in one pass, the same bits everywhere.
 
 Examples
 --------

@@ -147,6 +147,7 @@ class Buildable(Configurable):
         a GPU it is put on CuPy's current stream.
         """
         with self._lock:
+            self._refuse_capture("Variables cannot be overwritten by their averages")
             built = self._variables
             if not self.use_ema or self.iterations == 0 or built is None:
                 return
@@ -177,6 +178,7 @@ class Buildable(Configurable):
         array([-1.])
         """
         with self._lock:
+            self._refuse_capture("Averages cannot be shown")
             arrays = [] if self._variables is None else self._variables.bound
             restore = keep_values(arrays, self._device)
             self.finalize_variable_values()
@@ -201,6 +203,7 @@ class Buildable(Configurable):
         the other way round.
         """
         with self._lock:
+            self._refuse_capture("The state cannot be copied")
             return state_dict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -219,6 +222,7 @@ class Buildable(Configurable):
             If it does not fit, or this optimizer was not built. Nothing has been changed then.
         """
         with self._lock:
+            self._refuse_capture("A state cannot be loaded")
             load_state_dict(self, state)
 
     def _built_state(self) -> State:
@@ -234,7 +238,7 @@ class Buildable(Configurable):
     def _read_progress(self) -> None:
         """Ask the GPU, if replays of captured steps count there, how many steps there were."""
         plan = self._plan
-        if plan is None or not plan.counts_on_device:
+        if plan is None or self._device is None or not plan.counts_on_device:
             return
         with self._lock:
             self._refuse_capture("The number of steps cannot be read")

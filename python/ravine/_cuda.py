@@ -12,10 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
-_DLPACK_READ_ONLY = 1
-_DLPACK_FLAGS_OFFSET = 8 + 2 * ctypes.sizeof(ctypes.c_void_p)  # in DLManagedTensorVersioned
-
 
 def _cupy() -> Any:
     """Return the package, which is imported when the first array on a GPU is met."""
@@ -48,10 +44,9 @@ def synchronize(device: int) -> None:
 def to_host(array: Any) -> npt.NDArray[Any]:
     """Copy an array of any library from a GPU into one of NumPy."""
     cupy = _cupy()
-    if is_dlpack(array):
-        array = cupy.from_dlpack(array)
-    elif not isinstance(array, cupy.ndarray):
-        array = cupy.asarray(array)
+    if not isinstance(array, cupy.ndarray):
+        has_interface = hasattr(array, "__cuda_array_interface__")
+        array = cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
     with array.device:
         host: npt.NDArray[Any] = array.get(order="A")
     return host
@@ -141,6 +136,17 @@ def stream_handle(stream: object) -> int:
 
 # --- DLPack
 
+_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
+_VERSIONED = b"dltensor_versioned"
+_READ_ONLY = 1
+_FLAGS_OFFSET = 8 + 2 * ctypes.sizeof(ctypes.c_void_p)  # in DLManagedTensorVersioned
+_capsule_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(
+    ("PyCapsule_GetName", ctypes.pythonapi)
+)
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
 
 class ReadOnlyError(ValueError):
     """An array is going to be written, and does not say that it may be."""
@@ -150,7 +156,7 @@ def is_dlpack(array: object) -> bool:
     """Whether an array is on a GPU and offers itself through DLPack."""
     if not hasattr(array, "__dlpack__") or not hasattr(array, "__dlpack_device__"):
         return False
-    return array.__dlpack_device__()[0] in _DLPACK_CUDA
+    return array.__dlpack_device__()[0] in _CUDA
 
 
 def from_dlpack(array: object, *, writable: bool = False) -> Any:
@@ -196,12 +202,8 @@ class _Writable:
 
 
 def _says_writable(capsule: object) -> bool:
-    name = ctypes.pythonapi.PyCapsule_GetName
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     # Without a version there is no flag. The libraries left there have arrays that never change.
-    if name(capsule) != b"dltensor_versioned":
+    if _capsule_name(capsule) != _VERSIONED:
         return False
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    address = pointer(capsule, b"dltensor_versioned") + _DLPACK_FLAGS_OFFSET
-    return not ctypes.c_uint64.from_address(address).value & _DLPACK_READ_ONLY
+    address = _capsule_pointer(capsule, _VERSIONED) + _FLAGS_OFFSET
+    return not ctypes.c_uint64.from_address(address).value & _READ_ONLY

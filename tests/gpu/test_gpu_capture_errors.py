@@ -25,6 +25,26 @@ INSIDE = {
         ValueError,
         NOT_NOW.format("learning_rate cannot be set"),
     ),
+    "finalize": (
+        lambda o, w, g: o.finalize_variable_values(),
+        ValueError,
+        NOT_NOW.format("Variables cannot be overwritten by their averages"),
+    ),
+    "averages": (
+        lambda o, w, g: o.averaged_variables().__enter__(),
+        ValueError,
+        NOT_NOW.format("Averages cannot be shown"),
+    ),
+    "save": (
+        lambda o, w, g: o.state_dict(),
+        ValueError,
+        NOT_NOW.format("The state cannot be copied"),
+    ),
+    "load": (
+        lambda o, w, g: o.load_state_dict({}),
+        ValueError,
+        NOT_NOW.format("A state cannot be loaded"),
+    ),
     "build": (
         lambda o, w, g: ravine.SGD(0.5, momentum=0.5).build(w),
         ValueError,
@@ -40,7 +60,7 @@ INSIDE = {
 }
 
 
-def small(xp, make=lambda: ravine.Nadam(0.5)):
+def small(xp, make=lambda: ravine.Nadam(0.5, use_ema=True)):
     w, g = [xp.zeros(3)], [xp.ones(3)]
     optimizer = make()
     optimizer.build(w)
