@@ -7,6 +7,7 @@
 #include <typeindex>
 #include <typeinfo>
 #include <variant>
+#include <vector>
 
 #include "device_tables.hpp"
 #include "kernels.hpp"
@@ -27,10 +28,8 @@ ArrayTypes types_of(std::span<const Row> rows) {
   return has_single ? ArrayTypes::mixed : ArrayTypes::double_precision;
 }
 
-[[noreturn]] void refuse_accumulation() {
-  throw ArgumentError(
-      "Steps with gradient_accumulation_steps cannot be captured in a CUDA graph: not every one is "
-      "an update.");
+bool is_default(Stream stream) {
+  return stream == nullptr || reinterpret_cast<std::uintptr_t>(stream) == 1;  // cudaStreamLegacy
 }
 
 /// Which kernels a rule has: another for other formulas, whatever the numbers.
@@ -44,10 +43,20 @@ std::type_index formula_of(const AnyRule& any_rule) {
   return formula;
 }
 
-std::optional<NormBound> norm_bound(const Options& options) {
-  if (options.clipnorm) return NormBound{*options.clipnorm, false};
-  if (options.global_clipnorm) return NormBound{*options.global_clipnorm, true};
-  return std::nullopt;
+NormBound norm_bound(const Options& options) {
+  if (options.clipnorm) return {NormBound::of_each, *options.clipnorm};
+  if (options.global_clipnorm) return {NormBound::of_all, *options.global_clipnorm};
+  return {};
+}
+
+/// Writes the head of `Progress`.
+void send_rates(const Tables& tables, double learning_rate, std::int64_t begin, std::int64_t count,
+                Stream stream) {
+  static_assert(offsetof(Progress, rates_begin) == 8 && offsetof(Progress, rates_count) == 16);
+  const std::uint64_t words[] = {std::bit_cast<std::uint64_t>(learning_rate),
+                                 static_cast<std::uint64_t>(begin),
+                                 static_cast<std::uint64_t>(count)};
+  store(tables.progress, words, stream);
 }
 
 }  // namespace
@@ -60,18 +69,19 @@ struct Backend::State {
   runtime::Event event;
   std::optional<Stream> last_stream;      // none: all is done
   std::optional<std::size_t> rule_index;  // of the rule whose state is on the device
+  bool scales = false;                    // by a loss scale that is there too
   std::type_index loaded = typeid(void);  // the formula whose kernels `prepare` has loaded
+  bool was_captured = false;  // replays may leave other gradients in the tables at any time
   bool counts_on_device = false;
 
   State(const Device& on, std::span<const Row> rows) : device(on.index), device_tables(rows) {}
 
   const Tables& tables() const { return device_tables.tables(); }
 
-  /// Lets what is put on the stream wait for the last step, if that was on another. What is put
-  /// there becomes the last when `last_stream` is set.
+  /// Lets what is put on the stream wait for the last step, if that was on another.
   void follow_last(Stream stream, bool capturing) {
     if (!last_stream || *last_stream == stream) return;
-    event.record(*last_stream);
+    if (!is_default(*last_stream)) event.record(*last_stream);
     // A graph cannot wait for what is not part of it.
     if (capturing) {
       event.synchronize();
@@ -80,14 +90,11 @@ struct Backend::State {
     }
   }
 
-  void check_rule(const AnyRule& rule, bool capturing) const {
-    if (((capturing || counts_on_device) && rule_index != rule.index()) ||
-        (capturing && loaded != formula_of(rule))) {
-      throw ArgumentError(
-          "Only steps with the rule that the plan was prepared for can be captured in a CUDA "
-          "graph. "
-          "Call prepare() before.");
-    }
+  /// To be called when a step has been put on the stream.
+  void set_last(Stream stream) {
+    last_stream = stream;
+    // Later it may not be touched: not while another stream is captured.
+    if (is_default(stream)) event.record(stream);
   }
 };
 
@@ -102,11 +109,41 @@ Backend::~Backend() {
   state_.reset();
 }
 
-void Backend::prepare(const AnyRule& rule, std::int64_t iteration) {
+void Backend::prepare(const AnyRule& any_rule, std::int64_t iteration, const LossScale* loss_scale,
+                      std::span<const char> received) {
   const runtime::CurrentDevice current(state_->device);
-  load_kernels(rule);
-  state_->loaded = formula_of(rule);
-  write_progress(rule, iteration);
+  load_kernels(any_rule);
+  const Tables& tables = state_->tables();
+  Progress progress;
+  runtime::copy_to_host(&progress, tables.progress, sizeof progress);
+  progress.iteration = iteration;
+  if (loss_scale != nullptr) progress.loss_scale = *loss_scale;
+  std::visit([&](const auto& rule) { std::memcpy(progress.rule, &rule, sizeof rule); }, any_rule);
+  runtime::copy_to_device(tables.progress, &progress, sizeof progress);
+  runtime::copy_to_device(tables.received, received.data(), received.size());
+  state_->loaded = formula_of(any_rule);
+  state_->last_stream.reset();  // all of the device's work is done
+  state_->rule_index = any_rule.index();
+  state_->scales = loss_scale != nullptr;
+  state_->counts_on_device |= state_->scales;
+}
+
+bool Backend::counts_in_step(const AnyRule& rule, const Options& options, bool scales,
+                             std::int64_t iteration, Stream stream) const {
+  const bool capturing = runtime::is_capturing(stream);
+  if (!capturing && !scales && !state_->counts_on_device) return false;
+  if (state_->rule_index != rule.index() || state_->scales != scales ||
+      (capturing && state_->loaded != formula_of(rule))) {
+    throw ArgumentError(
+        "Steps that are captured in a CUDA graph or have a loss scale need the plan prepared for "
+        "their rule and loss scale. Call prepare() before.");
+  }
+  if (!state_->counts_on_device && iteration % options.window() != 0) {
+    throw ArgumentError(
+        "The first step that is captured in a CUDA graph must begin a window of "
+        "gradient_accumulation_steps. Make the steps that are left of this one.");
+  }
+  return true;
 }
 
 void Backend::wait_for(Stream producer, Stream stream) {
@@ -116,63 +153,74 @@ void Backend::wait_for(Stream producer, Stream stream) {
   made.let_wait(stream);
 }
 
+void Backend::step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
+                   std::span<const Row> rows, Stream stream) {
+  const runtime::CurrentDevice current(state_->device);
+  const bool capturing = runtime::is_capturing(stream);
+  state_->follow_last(stream, capturing);
+  // The device marks those gradients itself that are missing when a window ends.
+  state_->was_captured |= capturing;
+  state_->device_tables.send_gradients(rows, state_->was_captured || options.window() > 1, stream);
+  const Tables& tables = state_->tables();
+  const ArrayTypes types = types_of(rows);
+  const Passes passes = options.passes(learning_rate, 0);
+  const NormBound bound = norm_bound(options);
+  advance(tables, types, rule, passes, bound, scales, capturing ? nullptr : &learning_rate, stream);
+  update(tables, types, Counting::on_device, rule, passes, learning_rate, 1, 0,
+         bound.kind != NormBound::none, stream);
+  state_->counts_on_device = true;
+  state_->set_last(stream);
+}
+
 void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
                   std::int64_t iteration, std::span<const Row> rows, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
-  const bool capturing = runtime::is_capturing(stream);
-  if ((capturing || state_->counts_on_device) && options.window() > 1) refuse_accumulation();
-  state_->check_rule(rule, capturing);
-  state_->follow_last(stream, capturing);
-  const Counting counting =
-      capturing || state_->counts_on_device ? Counting::on_device : Counting::on_host;
-  state_->device_tables.send_gradients(rows, capturing, stream);
-
+  state_->follow_last(stream, false);
+  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
   const Tables& tables = state_->tables();
+  const ArrayTypes types = types_of(rows);
   const Passes passes = options.passes(learning_rate, iteration);
+  const NormBound bound = norm_bound(options);
+  if (bound.kind != NormBound::none) find_clip_factors(tables, types, passes, bound, stream);
   const std::int64_t t = iteration / options.window() + 1;
   AnyRule advanced = rule;
-  if (counting == Counting::on_device) {
-    advance(tables, rule, passes, capturing ? nullptr : &learning_rate, stream);
-  } else {
-    std::visit([&](auto& next) { next.advance(t); }, advanced);
-  }
-  const ArrayTypes types = types_of(rows);
-  const std::optional<NormBound> bound = norm_bound(options);
-  if (bound) find_clip_factors(tables, types, passes, *bound, stream);
-  update(tables, types, counting, advanced, passes, learning_rate, t, iteration, bound.has_value(),
-         stream);
+  std::visit([&](auto& next) { next.advance(t); }, advanced);
+  update(tables, types, Counting::on_host, advanced, passes, learning_rate, t, iteration,
+         bound.kind != NormBound::none, stream);
   rule = advanced;
   state_->rule_index = rule.index();
-  state_->counts_on_device |= capturing;
-  state_->last_stream = stream;
+  state_->set_last(stream);
 }
 
 void Backend::accumulate(const Passes& passes, std::span<const Row> rows, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
-  if (runtime::is_capturing(stream) || state_->counts_on_device) refuse_accumulation();
   state_->follow_last(stream, false);
-  state_->device_tables.send_gradients(rows, false, stream);
+  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
   cuda::accumulate(state_->tables(), passes, stream);
-  state_->last_stream = stream;
+  state_->set_last(stream);
 }
 
 void Backend::overwrite(std::span<const Row> rows, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   const bool capturing = runtime::is_capturing(stream);
   state_->follow_last(stream, capturing);
-  state_->device_tables.send_gradients(rows, capturing, stream);
+  state_->was_captured |= capturing;
+  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
   cuda::overwrite(state_->tables(), stream);
-  state_->last_stream = stream;
+  state_->set_last(stream);
 }
 
 bool Backend::counts_on_device() const { return state_->counts_on_device; }
 
-void Backend::read_progress(AnyRule& any_rule, std::int64_t& iteration) const {
+void Backend::read_progress(AnyRule& any_rule, std::int64_t& iteration, LossScale* loss_scale,
+                            std::span<char> received) const {
   if (!state_->counts_on_device) return;
   const runtime::CurrentDevice current(state_->device);
   Progress progress;
   runtime::copy_to_host(&progress, state_->tables().progress, sizeof progress);
+  runtime::copy_to_host(received.data(), state_->tables().received, received.size());
   iteration = progress.iteration;
+  if (loss_scale != nullptr) *loss_scale = progress.loss_scale;
   std::visit(
       [&]<class Rule>(Rule& rule) {
         Rule there;
@@ -182,28 +230,31 @@ void Backend::read_progress(AnyRule& any_rule, std::int64_t& iteration) const {
       any_rule);
 }
 
-void Backend::write_progress(const AnyRule& any_rule, std::int64_t iteration) {
-  const runtime::CurrentDevice current(state_->device);
-  Progress progress{};
-  runtime::copy_to_host(&progress, state_->tables().progress, sizeof progress);
-  progress.iteration = iteration;
-  std::visit([&](const auto& rule) { std::memcpy(progress.rule, &rule, sizeof rule); }, any_rule);
-  runtime::copy_to_device(state_->tables().progress, &progress, sizeof progress);
-  state_->rule_index = any_rule.index();
-  state_->last_stream.reset();  // all of the device's work is done
-}
-
 void Backend::set_learning_rate(double learning_rate, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   if (runtime::is_capturing(stream)) {
     throw ArgumentError(
         "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
   }
-  static_assert(offsetof(Progress, learning_rate) == 0);
-  const auto word = std::bit_cast<std::uint64_t>(learning_rate);
   state_->follow_last(stream, false);
-  store(state_->tables().progress, {&word, 1}, stream);
-  state_->last_stream = stream;
+  send_rates(state_->tables(), learning_rate, 0, 0, stream);
+  state_->set_last(stream);
+}
+
+void Backend::set_learning_rates(std::int64_t begin, std::span<const double> rates, Stream stream) {
+  const runtime::CurrentDevice current(state_->device);
+  std::vector<std::uint64_t> words(rates.size());
+  std::ranges::transform(rates, words.begin(),
+                         [](double rate) { return std::bit_cast<std::uint64_t>(rate); });
+  state_->follow_last(stream, false);
+  store(state_->tables().rates, words, stream);
+  send_rates(state_->tables(), rates.front(), begin, static_cast<std::int64_t>(rates.size()),
+             stream);
+  state_->set_last(stream);
+}
+
+const float* Backend::loss_scale() const {
+  return &state_->tables().progress->loss_scale.dynamic_scale;
 }
 
 }  // namespace ravine::cuda

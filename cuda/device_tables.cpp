@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "backend.hpp"
 #include "kernels.hpp"
 #include "ravine/error.hpp"
 
@@ -63,9 +64,11 @@ DeviceTables::DeviceTables(std::span<const Row> rows) {
   const std::size_t gradient_place = places.add<std::uint64_t>(rows.size() + mark_words);
   const std::size_t finished_place = places.add<unsigned>(1);
   const std::size_t progress_place = places.add<Progress>(1);
+  const std::size_t received_place = places.add<std::uint64_t>(mark_words);
   // Written before it is read, all that follows.
   const std::size_t filled = places.bytes();
   const std::size_t numbers_place = places.add<Numbers>(1);
+  const std::size_t rate_place = places.add<double>(max_learning_rates);
   const std::size_t tile_place = places.add<double>(tiles);
   const std::size_t sum_place = places.add<double>(rows.size());
   const std::size_t factor_place = places.add<double>(rows.size());
@@ -85,7 +88,9 @@ DeviceTables::DeviceTables(std::span<const Row> rows) {
   tables_.tiles = reinterpret_cast<double*>(base + tile_place);
   tables_.sums = reinterpret_cast<double*>(base + sum_place);
   tables_.clip_factors = reinterpret_cast<double*>(base + factor_place);
+  tables_.rates = reinterpret_cast<double*>(base + rate_place);
   tables_.finished = reinterpret_cast<unsigned*>(base + finished_place);
+  tables_.received = reinterpret_cast<std::uint8_t*>(base + received_place);
   tables_.progress = reinterpret_cast<Progress*>(base + progress_place);
   tables_.numbers = reinterpret_cast<Numbers*>(base + numbers_place);
   tables_.row_count = static_cast<std::uint32_t>(rows.size());
@@ -94,7 +99,7 @@ DeviceTables::DeviceTables(std::span<const Row> rows) {
   next_.resize(sent_.size());
 }
 
-void DeviceTables::send_gradients(std::span<const Row> rows, bool capturing, Stream stream) {
+void DeviceTables::send_gradients(std::span<const Row> rows, bool all, Stream stream) {
   static_assert(sizeof(void*) == sizeof(std::uint64_t));
   auto* const marks = reinterpret_cast<std::byte*>(next_.data() + rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -107,9 +112,8 @@ void DeviceTables::send_gradients(std::span<const Row> rows, bool capturing, Str
                      row.updates, row.decays};
     std::memcpy(marks + i, &mark, 1);
   }
-  was_captured_ |= capturing;
   const auto differs = [&](std::size_t begin, std::size_t end) {
-    return was_captured_ || !std::equal(next_.begin() + static_cast<std::ptrdiff_t>(begin),
+    return all || !std::equal(next_.begin() + static_cast<std::ptrdiff_t>(begin),
                               next_.begin() + static_cast<std::ptrdiff_t>(end),
                               sent_.begin() + static_cast<std::ptrdiff_t>(begin));
   };

@@ -37,23 +37,25 @@ void overwrite(const Tables& tables, Stream stream);
 
 /// Sums the squares of the gradients that the passes will clip, and finds the factors by which to.
 struct NormBound {
-  double bound;
-  bool is_global;  ///< of all gradients together, not of each
+  enum Kind { none, of_each, of_all } kind = none;
+  double bound = 0.0;
 };
 void find_clip_factors(const Tables& tables, ArrayTypes types, const Passes& passes,
                        NormBound bound, Stream stream);
 
-/// Moves `Progress` on by one update and leaves its numbers in `Numbers`. With `learning_rate`
-/// nullptr, at the rate that is there.
-void advance(const Tables& tables, const AnyRule& rule, const Passes& passes,
-             const double* learning_rate, Stream stream);
+/// Moves `Progress` on by one call and leaves what it does in `Numbers`, having found the factors
+/// by which to clip. With `scales`, gradients are unscaled by the loss scale that is there, and the
+/// call is left out if they are not finite. With `learning_rate` nullptr, at the rate that is
+/// there.
+void advance(const Tables& tables, ArrayTypes types, const AnyRule& rule, const Passes& passes,
+             NormBound bound, bool scales, const double* learning_rate, Stream stream);
 
 /// Writes words into the memory of the device. They travel in the parameters of launches, so that
 /// nothing is waited for and a graph keeps them.
 void store(void* target, std::span<const std::uint64_t> words, Stream stream);
 
 /// For `load_kernels`: those of the other files.
-void load_norm_kernels();
-void load_progress_kernels(const AnyRule& rule);
+void load_norm_kernels(const AnyRule& rule);
+void load_store_kernels();
 
 }  // namespace ravine::cuda

@@ -65,6 +65,53 @@ __global__ void __launch_bounds__(block_threads, min_blocks<averages, Step>)
                       arguments.clips_to_norm);
 }
 
+/// Calls `visit(row, number of the row, element, T{})` for the elements of the chunk of this block.
+template <class Visit>
+__device__ __forceinline__ void visit_chunk(const Tables& tables, const Visit& visit) {
+  const ChunkTable chunk = tables.chunks[blockIdx.x];
+  const RowTable& row = tables.rows[chunk.row];
+  const std::int64_t begin = chunk.index * chunk_elements;
+  const std::int64_t end = row.size < begin + chunk_elements ? row.size : begin + chunk_elements;
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += block_threads) {
+    if (row.dtype == DType::float64) {
+      visit(row, chunk.row, i, double{});
+    } else {
+      visit(row, chunk.row, i, float{});
+    }
+  }
+}
+
+__device__ void accumulate_chunk(const Tables& tables, double gradient_scale) {
+  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
+    const Marks marks = tables.marks[index];
+    if (!marks.updates) return;
+    const Unscale<T> unscale{T(gradient_scale)};
+    const auto dtype = static_cast<DType>(marks.dtype);
+    const auto g = decode<T, 1>(dtype, fetch<1>(dtype, tables.gradients[index], i));
+    auto sum = load<T, 1>(row.accumulator, i);
+    sum.at[0] += unscale(g.at[0]);
+    store(row.accumulator, i, sum);
+  });
+}
+
+struct PassArguments {
+  Tables tables;
+  double gradient_scale;
+};
+
+__global__ void __launch_bounds__(block_threads) accumulate_chunks(const PassArguments arguments) {
+  accumulate_chunk(arguments.tables, arguments.gradient_scale);
+}
+
+__global__ void __launch_bounds__(block_threads) overwrite_chunks(const PassArguments arguments) {
+  const Tables& tables = arguments.tables;
+  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
+    if (!tables.marks[index].updates) return;
+    auto average = load<T, 1>(row.average, i);
+    encode(row.dtype, row.w, i, average);
+  });
+}
+
 /// One block a chunk. `T` are the arithmetic types of the variables: one, or float and double.
 template <class Kernel, class... T>
 __global__ void __launch_bounds__(block_threads) update_any(const AnyArguments<Kernel> arguments) {
@@ -75,6 +122,9 @@ __global__ void __launch_bounds__(block_threads) update_any(const AnyArguments<K
   const Kernel& kernel =
       on_host ? arguments.kernel : *reinterpret_cast<const Kernel*>(tables.numbers->kernel);
   const Passes& passes = on_host ? arguments.passes : tables.numbers->passes;
+  const Action action = on_host ? Action::update : tables.numbers->action;
+  if (action == Action::skip) return;
+  if (action == Action::accumulate) return accumulate_chunk(tables, passes.gradient_scale);
   const auto update = [&]<class U>(U) {
     update_chunk<U>(tables, make_step<U>(kernel, passes, 1.0, true), Average<U>(passes),
                     AllPasses{passes}, arguments.clips_to_norm);
@@ -91,50 +141,6 @@ __global__ void __launch_bounds__(block_threads) update_any(const AnyArguments<K
 template <class Kernel>
 using Float32Step = decltype(make_step<float>(std::declval<Kernel>(), Passes{}, 1.0, true));
 
-struct PassArguments {
-  Tables tables;
-  double gradient_scale;
-};
-
-/// Calls `visit(row, marks, chunk index, begin, end, T{})` for the chunk of this block.
-template <class Visit>
-__device__ void visit_chunk(const Tables& tables, const Visit& visit) {
-  const ChunkTable chunk = tables.chunks[blockIdx.x];
-  const RowTable& row = tables.rows[chunk.row];
-  const std::int64_t begin = chunk.index * chunk_elements;
-  const std::int64_t end = row.size < begin + chunk_elements ? row.size : begin + chunk_elements;
-  for (std::int64_t i = begin + threadIdx.x; i < end; i += block_threads) {
-    if (row.dtype == DType::float64) {
-      visit(row, chunk.row, i, double{});
-    } else {
-      visit(row, chunk.row, i, float{});
-    }
-  }
-}
-
-__global__ void __launch_bounds__(block_threads) accumulate_chunks(const PassArguments arguments) {
-  const Tables& tables = arguments.tables;
-  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
-    const Marks marks = tables.marks[index];
-    if (!marks.updates) return;
-    const Unscale<T> unscale{T(arguments.gradient_scale)};
-    const auto dtype = static_cast<DType>(marks.dtype);
-    const auto g = decode<T, 1>(dtype, fetch<1>(dtype, tables.gradients[index], i));
-    auto sum = load<T, 1>(row.accumulator, i);
-    sum.at[0] += unscale(g.at[0]);
-    store(row.accumulator, i, sum);
-  });
-}
-
-__global__ void __launch_bounds__(block_threads) overwrite_chunks(const PassArguments arguments) {
-  const Tables& tables = arguments.tables;
-  visit_chunk(tables, [&]<class T>(const RowTable& row, std::uint32_t index, std::int64_t i, T) {
-    if (!tables.marks[index].updates) return;
-    auto average = load<T, 1>(row.average, i);
-    encode(row.dtype, row.w, i, average);
-  });
-}
-
 /// Whether the passes are those of `PlainPasses`.
 bool is_plain(const Passes& passes) {
   return passes.accumulated == 1 &&
@@ -148,7 +154,9 @@ void update(const Tables& tables, ArrayTypes types, Counting counting, const Any
             bool clips_to_norm, Stream stream) {
   // A block also where there is no element: it writes the progress.
   const std::int64_t blocks = std::max(tables.chunk_count, 1u);
-  Progress after{learning_rate, iteration + 1, {}};
+  Progress after{};
+  after.learning_rate = learning_rate;
+  after.iteration = iteration + 1;
   const auto with_kernel = [&]<class Kernel>(const Kernel& kernel) {
     static_assert(sizeof(Kernel) <= sizeof(Numbers::kernel));
     if (types == ArrayTypes::float32 && counting == Counting::on_host && is_plain(passes)) {
@@ -185,8 +193,8 @@ void load_kernels(const AnyRule& any_rule) {
   std::visit([&](const auto& rule) { rule.visit_kernel(0.0, 1, load_updates); }, any_rule);
   load(accumulate_chunks);
   load(overwrite_chunks);
-  load_norm_kernels();
-  load_progress_kernels(any_rule);
+  load_norm_kernels(any_rule);
+  load_store_kernels();
 }
 
 void accumulate(const Tables& tables, const Passes& passes, Stream stream) {

@@ -1,10 +1,13 @@
-// Norms by the same tree as on the CPU (docs/semantics.md), and the factors by which they clip.
+// Norms by the same tree as on the CPU (docs/semantics.md), the factors by which they clip, and
+// where the device counts, what follows from them.
 #include <cmath>
 #include <limits>
+#include <variant>
 
 #include "elements.cuh"
 #include "kernels.hpp"
 #include "launch.cuh"
+#include "move_on.cuh"
 #include "ravine/passes.hpp"
 
 namespace ravine::cuda {
@@ -29,8 +32,28 @@ __device__ __forceinline__ double sum_warp(double value) {
 struct TileArguments {
   Tables tables;
   double gradient_scale;
-  std::int64_t accumulated;
+  std::int64_t accumulated;  ///< the window, where the device counts
+  Counting counting;
+  bool scales;  ///< by the loss scale of the device
 };
+
+/// Puts in what only the device knows; returns whether this call ends a window.
+__device__ __forceinline__ bool complete(TileArguments& arguments) {
+  if (arguments.counting == Counting::on_host) return true;
+  const Progress& progress = *arguments.tables.progress;
+  if (arguments.scales) arguments.gradient_scale = progress.loss_scale.gradient_scale();
+  const bool completes = progress.completes(arguments.accumulated);
+  if (!completes) arguments.accumulated = 1;
+  return completes;
+}
+
+/// Whether a row takes part: it has a gradient, or had one in a window that ends.
+__device__ __forceinline__ bool takes_part(const TileArguments& arguments, std::uint32_t row,
+                                           bool completes) {
+  const Tables& tables = arguments.tables;
+  return tables.marks[row].updates || (arguments.counting == Counting::on_device && completes &&
+                                       arguments.accumulated > 1 && tables.received[row]);
+}
 
 /// What is left of a gradient from the beginning of a tile on, as the step will take it: unscaled
 /// or, where micro-steps were accumulated, their mean. Zeros beyond its end.
@@ -115,7 +138,8 @@ __device__ __forceinline__ double sum_tile(const TileArguments& arguments, std::
 
 /// One warp a tile.
 template <bool is_plain>
-__global__ void __launch_bounds__(block_threads) sum_tiles(const TileArguments arguments) {
+__global__ void __launch_bounds__(block_threads) sum_tiles(TileArguments arguments) {
+  const bool completes = complete(arguments);
   const Tables& tables = arguments.tables;
   const unsigned warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
   const std::int64_t chunk_index = blockIdx.x * chunks_a_block + warp / tiles_a_chunk;
@@ -123,7 +147,7 @@ __global__ void __launch_bounds__(block_threads) sum_tiles(const TileArguments a
   const ChunkTable chunk = tables.chunks[chunk_index];
   const RowTable& row = tables.rows[chunk.row];
   const std::int64_t tile = chunk.index * tiles_a_chunk + warp % tiles_a_chunk;
-  if (tile * tile_size >= row.size || !tables.marks[chunk.row].updates) return;
+  if (tile * tile_size >= row.size || !takes_part(arguments, chunk.row, completes)) return;
   double sum;
   if constexpr (is_plain) {
     sum = sum_tile<float, true>(arguments, chunk.row, tile, lane);
@@ -154,9 +178,17 @@ __device__ double sum_block(const double* values, std::int64_t count) {
   return result;
 }
 
+/// `Next` is called by the block that finishes last.
+template <class Next>
 struct FactorArguments {
-  Tables tables;
+  TileArguments tiles;
   NormBound bound;
+  Next next;
+};
+
+/// Where the host goes on.
+struct Nothing {
+  __device__ void operator()(const Tables&, bool) const {}
 };
 
 /// "Not below" rather than "above": the norm of a gradient with NaN must not leave it unclipped.
@@ -165,20 +197,18 @@ __device__ __forceinline__ double clip_factor(double norm, double bound) {
 }
 
 /// One block a gradient; the one that finishes last goes on to the norm of all.
-__global__ void __launch_bounds__(block_threads) find_factors(const FactorArguments arguments) {
-  const Tables& tables = arguments.tables;
+template <class Next>
+__global__ void __launch_bounds__(block_threads) find_factors(FactorArguments<Next> arguments) {
+  const bool completes = complete(arguments.tiles);
+  const Tables& tables = arguments.tiles.tables;
+  const auto [kind, bound] = arguments.bound;
   const RowTable& row = tables.rows[blockIdx.x];
-  const std::int64_t count =
-      tables.marks[blockIdx.x].updates ? (row.size + tile_size - 1) / tile_size : 0;
-  const double sum = sum_block(tables.tiles + row.first_tile, count);
-  if (!arguments.bound.is_global) {
-    if (threadIdx.x == 0) {
-      tables.clip_factors[blockIdx.x] = clip_factor(sqrt(sum), arguments.bound.bound);
-    }
-    return;
-  }
+  const bool takes = takes_part(arguments.tiles, blockIdx.x, completes);
+  const double sum =
+      sum_block(tables.tiles + row.first_tile, takes ? (row.size + tile_size - 1) / tile_size : 0);
   __shared__ bool is_last;
   if (threadIdx.x == 0) {
+    if (kind == NormBound::of_each) tables.clip_factors[blockIdx.x] = clip_factor(sqrt(sum), bound);
     tables.sums[blockIdx.x] = sum;
     __threadfence();
     is_last = atomicInc(tables.finished, gridDim.x - 1) == gridDim.x - 1;
@@ -186,31 +216,87 @@ __global__ void __launch_bounds__(block_threads) find_factors(const FactorArgume
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  const double norm = sqrt(sum_block(tables.sums, tables.row_count));
-  // As in Keras, a norm that is not finite spoils all variables rather than some.
-  const double infinity = std::numeric_limits<double>::infinity();
-  const double factor = norm < infinity ? clip_factor(norm, arguments.bound.bound)
-                                        : std::numeric_limits<double>::quiet_NaN();
-  for (unsigned i = threadIdx.x; i < tables.row_count; i += block_threads) {
-    tables.clip_factors[i] = factor;
+  __shared__ double total;
+  const double sum_of_all = sum_block(tables.sums, tables.row_count);
+  if (threadIdx.x == 0) total = sum_of_all;
+  __syncthreads();
+  const bool finite = total < std::numeric_limits<double>::infinity();
+  if (kind == NormBound::of_all) {
+    // As in Keras, a norm that is not finite spoils all variables rather than some.
+    const double factor =
+        finite ? clip_factor(sqrt(total), bound) : std::numeric_limits<double>::quiet_NaN();
+    for (unsigned i = threadIdx.x; i < tables.row_count; i += block_threads) {
+      tables.clip_factors[i] = factor;
+    }
   }
+  arguments.next(tables, finite);
+}
+
+template <class Rule>
+struct AdvanceArguments {
+  Tables tables;
+  MoveOn<Rule> move_on;
+};
+
+/// One block.
+template <class Rule>
+__global__ void __launch_bounds__(block_threads)
+    advance_rows(const AdvanceArguments<Rule> arguments) {
+  arguments.move_on(arguments.tables, true);
+}
+
+/// Hands the typed `MoveOn` of a rule to `use`.
+template <class Use>
+void with_move_on(const AnyRule& any_rule, const Passes& passes, bool scales,
+                  const double* learning_rate, const Use& use) {
+  std::visit(
+      [&]<class Rule>(const Rule& rule) {
+        use(MoveOn<Rule>{rule, passes, scales, learning_rate != nullptr,
+                         learning_rate != nullptr ? *learning_rate : 0.0});
+      },
+      any_rule);
+}
+
+TileArguments sum_gradients(const Tables& tables, ArrayTypes types, const Passes& passes,
+                            Counting counting, bool scales, Stream stream) {
+  const bool is_plain = types == ArrayTypes::float32 && passes.accumulated == 1;
+  const std::int64_t blocks = (tables.chunk_count + chunks_a_block - 1) / chunks_a_block;
+  const TileArguments arguments{tables, passes.gradient_scale, passes.accumulated, counting,
+                                scales};
+  launch(is_plain ? sum_tiles<true> : sum_tiles<false>, blocks, block_threads, stream, arguments);
+  return arguments;
 }
 
 }  // namespace
 
 void find_clip_factors(const Tables& tables, ArrayTypes types, const Passes& passes,
                        NormBound bound, Stream stream) {
-  const bool is_plain = types == ArrayTypes::float32 && passes.accumulated == 1;
-  const std::int64_t blocks = (tables.chunk_count + chunks_a_block - 1) / chunks_a_block;
-  launch(is_plain ? sum_tiles<true> : sum_tiles<false>, blocks, block_threads, stream,
-         {tables, passes.gradient_scale, passes.accumulated});
-  launch(find_factors, tables.row_count, block_threads, stream, {tables, bound});
+  const TileArguments tiles =
+      sum_gradients(tables, types, passes, Counting::on_host, false, stream);
+  launch(find_factors<Nothing>, tables.row_count, block_threads, stream, {tiles, bound, {}});
 }
 
-void load_norm_kernels() {
+void advance(const Tables& tables, ArrayTypes types, const AnyRule& any_rule, const Passes& passes,
+             NormBound bound, bool scales, const double* learning_rate, Stream stream) {
+  with_move_on(any_rule, passes, scales, learning_rate, [&]<class Rule>(const MoveOn<Rule>& next) {
+    if (tables.row_count == 0 || (bound.kind == NormBound::none && !scales)) {
+      return launch(advance_rows<Rule>, 1, block_threads, stream, {tables, next});
+    }
+    const TileArguments tiles =
+        sum_gradients(tables, types, passes, Counting::on_device, scales, stream);
+    launch(find_factors<MoveOn<Rule>>, tables.row_count, block_threads, stream,
+           {tiles, bound, next});
+  });
+}
+
+void load_norm_kernels(const AnyRule& rule) {
   load(sum_tiles<true>);
   load(sum_tiles<false>);
-  load(find_factors);
+  load(find_factors<Nothing>);
+  with_move_on(rule, {}, false, nullptr, []<class Rule>(const MoveOn<Rule>&) {
+    load(find_factors<MoveOn<Rule>>);
+    load(advance_rows<Rule>);
+  });
 }
 
 }  // namespace ravine::cuda

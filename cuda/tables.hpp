@@ -6,7 +6,9 @@
 #include <cstdint>
 
 #include "chunks.hpp"
+#include "ravine/loss_scale.hpp"
 #include "ravine/passes.hpp"
+#include "ravine/portable.hpp"
 #include "ravine/slots.hpp"
 #include "ravine/tensor.hpp"
 
@@ -49,13 +51,24 @@ struct ChunkTable {
 /// it where the host cannot see it.
 struct Progress {
   double learning_rate;
+  // Those of the calls from number `rates_begin` on, if there are any: `Tables::rates`.
+  std::int64_t rates_begin, rates_count;
   std::int64_t iteration;
+  LossScale loss_scale;
   alignas(8) std::byte rule[64];  ///< a rule, for its scalar state
+
+  /// Whether the next call ends a window of so many.
+  RAVINE_PORTABLE bool completes(std::int64_t window) const {
+    return (iteration + 1) % window == 0;
+  }
 };
 
-/// The numbers of one update, where the device computes them.
+enum class Action : std::uint32_t { update, accumulate, skip };
+
+/// What one call does, where the device finds it out.
 struct Numbers {
   Passes passes;
+  Action action;
   alignas(8) std::byte kernel[64];  ///< a `Kernel<double>` of the rule
 };
 
@@ -68,7 +81,9 @@ struct Tables {
   double* tiles;           ///< sums of squares of the tiles of all gradients,
   double* sums;            ///< and of each gradient
   double* clip_factors;
-  unsigned* finished;  ///< blocks; zero between launches
+  double* rates;
+  std::uint8_t* received;  ///< whether a row had a gradient in this window, where the device counts
+  unsigned* finished;      ///< blocks; zero between launches
   Progress* progress;
   Numbers* numbers;
   std::uint32_t row_count;

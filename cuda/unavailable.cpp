@@ -22,17 +22,28 @@ void require(const Device&) { refuse(); }
 // No object of this class can be made: what follows is never reached.
 Backend::Backend(const Device&, std::span<const Row>) { refuse(); }
 Backend::~Backend() = default;
-void Backend::prepare(const AnyRule&, std::int64_t) { refuse(); }
+void Backend::prepare(const AnyRule&, std::int64_t, const LossScale*, std::span<const char>) {
+  refuse();
+}
+bool Backend::counts_in_step(const AnyRule&, const Options&, bool, std::int64_t, Stream) const {
+  refuse();
+}
 void Backend::wait_for(Stream, Stream) { refuse(); }
+void Backend::step(const AnyRule&, const Options&, double, bool, std::span<const Row>, Stream) {
+  refuse();
+}
 void Backend::run(AnyRule&, const Options&, double, std::int64_t, std::span<const Row>, Stream) {
   refuse();
 }
 void Backend::accumulate(const Passes&, std::span<const Row>, Stream) { refuse(); }
 void Backend::overwrite(std::span<const Row>, Stream) { refuse(); }
 bool Backend::counts_on_device() const { refuse(); }
-void Backend::read_progress(AnyRule&, std::int64_t&) const { refuse(); }
-void Backend::write_progress(const AnyRule&, std::int64_t) { refuse(); }
+void Backend::read_progress(AnyRule&, std::int64_t&, LossScale*, std::span<char>) const {
+  refuse();
+}
 void Backend::set_learning_rate(double, Stream) { refuse(); }
+void Backend::set_learning_rates(std::int64_t, std::span<const double>, Stream) { refuse(); }
+const float* Backend::loss_scale() const { refuse(); }
 
 }  // namespace ravine::cuda
 

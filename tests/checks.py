@@ -157,17 +157,29 @@ DTYPE_MESSAGE = (
 )
 
 
-# Why arrays on a GPU cannot be used, where there is no driver.
-NO_GPU = (
-    "No NVIDIA driver was found. Install one (version 580 or newer), or pass NumPy arrays."
-    if ravine._core.has_cuda()
-    else "This build of ravine has no CUDA backend. Install a wheel with CUDA, build with "
-    "RAVINE_CUDA=ON, or pass NumPy arrays."
-)
-
-
 class OnGPU:
     __cuda_array_interface__ = {"shape": (2,), "typestr": "<f4", "data": (0, False)}  # noqa: RUF012
+
+
+def on_gpu_message(which):
+    """Return the kind and text of what is said of an `OnGPU`, with and without a GPU."""
+    if not ravine._core.has_cuda():
+        reason = (
+            "This build of ravine has no CUDA backend. Install a wheel with CUDA, build with "
+            "RAVINE_CUDA=ON, or pass NumPy arrays."
+        )
+        return RuntimeError, f"{which} is on a GPU. {reason}"
+    try:
+        ravine._core.Plan([""], [OnGPU()], [], None, None)
+    except RuntimeError:
+        reason = (
+            "No NVIDIA driver was found. Install one (version 580 or newer), or pass NumPy arrays."
+        )
+        return RuntimeError, f"{which} is on a GPU. {reason}"
+    except ValueError:
+        return ValueError, (
+            f"{which} says that it is on a GPU, and its memory is not. Pass a NumPy or CuPy array."
+        )
 
 
 def raises(kind, message):

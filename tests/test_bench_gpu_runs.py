@@ -203,7 +203,9 @@ def run(tmp_path, *arguments):
 def test_run_of_everything(tmp_path, machine, capsys):
     dtypes, rules = ["float32", "bfloat16"], ["nadam", "sgd"]
     status, found = run(
-        tmp_path, "--dtypes", *dtypes, "--rules", *rules, "--quick", "--workloads", *SMALL
+        tmp_path,
+        *("--dtypes", *dtypes, "--rules", *rules, "--workloads", *SMALL),
+        *("--quick", "--budget", "600"),
     )
     assert status == 0
     assert len(found["results"]) == 5 * 2 * 2 * 2

@@ -7,7 +7,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from checks import DTYPE_MESSAGE, NAMES, NO_GPU, OnGPU, cases, config_and, raises
+from checks import DTYPE_MESSAGE, NAMES, OnGPU, cases, config_and, on_gpu_message, raises
 
 import ravine
 
@@ -287,8 +287,7 @@ BUILDS = {
     ),
     "gpu": (
         lambda: [OnGPU()],
-        RuntimeError,
-        f"Variable 0 ('variable_0') is on a GPU. {NO_GPU}",
+        *on_gpu_message("Variable 0 ('variable_0')"),
     ),
     "read_only": (
         lambda: {"w": np.ones(1), "frozen": read_only()},

@@ -333,3 +333,24 @@ def test_gradient_missing_at_the_end_of_a_window_counts(implementation):
     optimizer.apply([np.array([3.0]), None])
     optimizer.apply([None, np.array([4.0])])
     assert [float(w[0]) for w in variables] == [-1.5, -2.0]
+
+
+def test_dynamic_loss_scale_is_that_of_keras():
+    ravine = importlib.import_module("ravine")
+    rng = np.random.default_rng(7)
+    ours = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 5), (2100,))]
+    theirs = [keras.Variable(w) for w in ours]
+    optimizer = ravine.LossScaleOptimizer(ravine.RMSprop(0.01, momentum=0.9), 256.0, 2)
+    oracle = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.RMSprop(0.01, momentum=0.9), 256.0, 2
+    )
+    for step in range(1, 9):
+        grads = [(rng.normal(size=w.shape) * 256).astype(np.float32) for w in ours]
+        if step in (3, 6):
+            grads[0][0, 0] = np.inf
+        optimizer.apply(grads, ours)
+        oracle.apply([keras.ops.convert_to_tensor(g) for g in grads], theirs)
+        assert optimizer.dynamic_scale == float(np.asarray(oracle.dynamic_scale))
+    for w, variable in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(w, np.asarray(variable.value), rtol=0, atol=3e-6)
+    assert optimizer.iterations == int(np.asarray(oracle.iterations))

@@ -44,9 +44,13 @@ struct Plan::State {
   void check(const AnyRule& rule, const Options& options, std::size_t gradients) const;
   std::int64_t bind(std::span<const TensorView> gradients);
   void wait_for_producers(std::span<const TensorView> gradients, Stream stream);
-  void find_clip_factors(const Options& options, const Passes& passes);
-  void update(AnyRule& rule, const Options& options, double learning_rate, std::int64_t iteration);
-  double norm_of(std::size_t row) const;
+  void complete_window();
+  double sum_squares(const Passes& passes);
+  void find_clip_factors(const Options& options, double sum_of_all);
+  StepReport step_on_cpu(AnyRule& rule, const Options& options, double learning_rate,
+                         std::int64_t iteration, LossScale* loss_scale);
+  StepReport step_on_gpu(AnyRule& rule, const Options& options, double learning_rate,
+                         std::int64_t iteration, Stream stream, LossScale* loss_scale);
   cpu::Work work(std::int64_t bytes) const;
 };
 
@@ -144,40 +148,89 @@ cpu::Work Plan::State::work(std::int64_t bytes) const {
           static_cast<std::int64_t>(chunks.items.size()) - 1, bytes};
 }
 
-double Plan::State::norm_of(std::size_t row) const {
-  const std::int64_t count = (rows[row].size + tile_size - 1) / tile_size;
-  return rows[row].updates && count > 0 ? sum_tree(tiles.data() + rows[row].first_tile, count)
-                                        : 0.0;
+/// At the end of a window of accumulation a gradient that is missing counts as zeros, if the
+/// variable received one in the window.
+void Plan::State::complete_window() {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (received[i] && !rows[i].updates) bindings[i].bind_zeros(rows[i]);
+  }
 }
 
-void Plan::State::find_clip_factors(const Options& options, const Passes& passes) {
-  for (Row& row : rows) row.clip_factor = 1.0;
-  if (!options.clipnorm && !options.global_clipnorm) return;
+/// The sum of the squares of each gradient, as the passes will clip it, and of all.
+double Plan::State::sum_squares(const Passes& passes) {
   cpu::backend().sum_squares(passes, work(4 * chunks.elements), tiles.data());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::int64_t count = (rows[i].size + tile_size - 1) / tile_size;
+    const bool is_there = rows[i].updates && count > 0;
+    sums[i] = is_there ? sum_tree(tiles.data() + rows[i].first_tile, count) : 0.0;
+  }
+  return sum_tree(sums.data(), static_cast<std::int64_t>(sums.size()));
+}
+
+void Plan::State::find_clip_factors(const Options& options, double sum_of_all) {
   // "not below" rather than "above": the norm of a gradient with NaN must not leave it unclipped.
   const auto factor = [](double norm, double bound) { return norm <= bound ? 1.0 : bound / norm; };
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    sums[i] = norm_of(i);
-    if (options.clipnorm) rows[i].clip_factor = factor(std::sqrt(sums[i]), *options.clipnorm);
+  if (options.clipnorm) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      rows[i].clip_factor = factor(std::sqrt(sums[i]), *options.clipnorm);
+    }
+  } else {
+    // As in Keras, a norm that is not finite spoils all variables rather than some.
+    const double norm = std::sqrt(sum_of_all);
+    const double common = std::isfinite(norm) ? factor(norm, *options.global_clipnorm)
+                                              : std::numeric_limits<double>::quiet_NaN();
+    for (Row& row : rows) row.clip_factor = common;
   }
-  if (!options.global_clipnorm) return;
-  const double norm = std::sqrt(sum_tree(sums.data(), static_cast<std::int64_t>(sums.size())));
-  // As in Keras, a norm that is not finite spoils all variables rather than some.
-  const double common = std::isfinite(norm) ? factor(norm, *options.global_clipnorm)
-                                            : std::numeric_limits<double>::quiet_NaN();
-  for (Row& row : rows) row.clip_factor = common;
 }
 
-/// One update on the CPU; advances the rule.
-void Plan::State::update(AnyRule& rule, const Options& options, double learning_rate,
-                         std::int64_t iteration) {
-  const Passes passes = options.passes(learning_rate, iteration);
-  find_clip_factors(options, passes);
+StepReport Plan::State::step_on_cpu(AnyRule& rule, const Options& options, double learning_rate,
+                                    std::int64_t iteration, LossScale* loss_scale) {
+  const cpu::DefaultFloatingPoint mode;
+  const bool updates = options.updates(iteration);
+  const bool clips_to_norm = updates && (options.clipnorm || options.global_clipnorm);
+  Passes passes = options.passes(learning_rate, iteration);
+  if (!updates) passes.accumulated = 1;
+  if (loss_scale != nullptr) passes.gradient_scale = loss_scale->gradient_scale();
+  if (updates && options.window() > 1) complete_window();
+
+  for (Row& row : rows) row.clip_factor = 1.0;
+  if (clips_to_norm || loss_scale != nullptr) {
+    const double sum = sum_squares(passes);
+    const bool finite = std::isfinite(sum);
+    if (loss_scale != nullptr) loss_scale->move_on(finite);
+    if (loss_scale != nullptr && !finite) return {.skipped = true};
+    if (clips_to_norm) find_clip_factors(options, sum);
+  }
+  if (!updates) {
+    cpu::backend().accumulate(passes, work(12 * chunks.elements));
+    for (std::size_t i = 0; i < rows.size(); ++i) received[i] |= rows[i].updates;
+    return {};
+  }
   AnyRule advanced = rule;
   const std::int64_t t = iteration / options.window() + 1;
   std::visit([&](auto& next) { next.advance(t); }, advanced);
   cpu::backend().run(advanced, learning_rate, t, passes, work(update_bytes));
   rule = advanced;
+  std::ranges::fill(received, 0);
+  return {.updated = true};
+}
+
+StepReport Plan::State::step_on_gpu(AnyRule& rule, const Options& options, double learning_rate,
+                                    std::int64_t iteration, Stream stream, LossScale* loss_scale) {
+  const bool scales = loss_scale != nullptr;
+  if (gpu->counts_in_step(rule, options, scales, iteration, stream)) {
+    gpu->step(rule, options, learning_rate, scales, rows, stream);
+    return {.updated = !scales && options.window() == 1};
+  }
+  if (!options.updates(iteration)) {
+    gpu->accumulate(options.passes(learning_rate, iteration), rows, stream);
+    for (std::size_t i = 0; i < rows.size(); ++i) received[i] |= rows[i].updates;
+    return {};
+  }
+  if (options.window() > 1) complete_window();
+  gpu->run(rule, options, learning_rate, iteration, rows, stream);
+  std::ranges::fill(received, 0);
+  return {.updated = true};
 }
 
 Plan::Plan(std::vector<Variable> variables)
@@ -187,41 +240,23 @@ Plan& Plan::operator=(Plan&&) noexcept = default;
 Plan::~Plan() = default;
 
 StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rate,
-                      std::int64_t iteration, std::span<const TensorView> gradients,
-                      Stream stream) {
+                      std::int64_t iteration, std::span<const TensorView> gradients, Stream stream,
+                      LossScale* loss_scale) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   state.check(rule, options, gradients.size());
+  if (loss_scale != nullptr) loss_scale->check();
   if (iteration < 0 || iteration >= max_iterations) {
     throw ArgumentError("iteration must be at least 0 and below 2**62. Received: " +
                         std::to_string(iteration) + ".");
   }
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
-  const StepReport report{state.bind(gradients), options.updates(iteration)};
-
-  const cpu::DefaultFloatingPoint mode;
+  const std::int64_t present = state.bind(gradients);
   if (state.gpu) state.wait_for_producers(gradients, stream);
-  if (!report.updated) {
-    const Passes passes = options.passes(learning_rate, iteration);
-    if (state.gpu) {
-      state.gpu->accumulate(passes, state.rows, stream);
-    } else {
-      cpu::backend().accumulate(passes, state.work(12 * state.chunks.elements));
-    }
-    for (std::size_t i = 0; i < state.rows.size(); ++i) state.received[i] |= state.rows[i].updates;
-    return report;
-  }
-  if (options.window() > 1) {
-    for (std::size_t i = 0; i < state.rows.size(); ++i) {
-      if (state.received[i] && !state.rows[i].updates) state.bindings[i].bind_zeros(state.rows[i]);
-    }
-  }
-  if (state.gpu) {
-    state.gpu->run(rule, options, learning_rate, iteration, state.rows, stream);
-  } else {
-    state.update(rule, options, learning_rate, iteration);
-  }
-  std::ranges::fill(state.received, 0);
+  StepReport report =
+      state.gpu ? state.step_on_gpu(rule, options, learning_rate, iteration, stream, loss_scale)
+                : state.step_on_cpu(rule, options, learning_rate, iteration, loss_scale);
+  report.gradients = present;
   return report;
 }
 
@@ -281,9 +316,10 @@ void Plan::set_received(std::size_t index, bool received) {
 std::size_t Plan::size() const { return state_->rows.size(); }
 const Device& Plan::device() const { return state_->device; }
 
-void Plan::prepare(const AnyRule& rule, std::int64_t iteration) {
+void Plan::prepare(const AnyRule& rule, std::int64_t iteration, const LossScale* loss_scale) {
   const std::lock_guard lock(state_->mutex);
-  if (state_->gpu) state_->gpu->prepare(rule, iteration);
+  if (loss_scale != nullptr) loss_scale->check();
+  if (state_->gpu) state_->gpu->prepare(rule, iteration, loss_scale, state_->received);
 }
 
 void Plan::set_learning_rate(double learning_rate, Stream stream) {
@@ -292,14 +328,27 @@ void Plan::set_learning_rate(double learning_rate, Stream stream) {
   if (state_->gpu) state_->gpu->set_learning_rate(learning_rate, stream);
 }
 
+void Plan::set_learning_rates(std::int64_t begin, std::span<const double> rates, Stream stream) {
+  if (rates.empty() || rates.size() > cuda::max_learning_rates ||
+      !std::ranges::all_of(rates, [](double rate) { return std::isfinite(rate); })) {
+    throw ArgumentError("There must be 1 to " + std::to_string(cuda::max_learning_rates) +
+                        " learning rates, all finite. Received: " + std::to_string(rates.size()) +
+                        ".");
+  }
+  const std::lock_guard lock(state_->mutex);
+  if (state_->gpu) state_->gpu->set_learning_rates(begin, rates, stream);
+}
+
+const float* Plan::loss_scale() const { return state_->gpu ? state_->gpu->loss_scale() : nullptr; }
+
 bool Plan::counts_on_device() const {
   const std::lock_guard lock(state_->mutex);
   return state_->gpu && state_->gpu->counts_on_device();
 }
 
-void Plan::read_progress(AnyRule& rule, std::int64_t& iteration) const {
+void Plan::read_progress(AnyRule& rule, std::int64_t& iteration, LossScale* loss_scale) {
   const std::lock_guard lock(state_->mutex);
-  if (state_->gpu) state_->gpu->read_progress(rule, iteration);
+  if (state_->gpu) state_->gpu->read_progress(rule, iteration, loss_scale, state_->received);
 }
 
 }  // namespace ravine

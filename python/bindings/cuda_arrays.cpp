@@ -55,6 +55,10 @@ int device_of(const TensorView& view, py::handle object, const Which& which) {
       return cuda_device_of(view.data);
     } catch (const UnavailableError& error) {
       throw UnavailableError(which.text() + " is on a GPU. " + error.what());
+    } catch (const ArgumentError&) {
+      throw ArgumentError(which.text() +
+                          " says that it is on a GPU, and its memory is not. Pass a NumPy or CuPy "
+                          "array.");
     }
   }
   const py::object device = attribute(object, "device");

@@ -66,18 +66,24 @@ class BoundPlan {
   /// One call of `apply`. `on_missing` is called, if it is not None, with the gradients when some
   /// are missing, before anything is written. Counts the step, so that no interrupt can come
   /// between. On a GPU the step is put on `stream`, and waits for `producer`, the stream on which
-  /// CuPy's arrays are made.
+  /// CuPy's arrays are made. With a loss scale, a step that is left out is not counted.
   void step(BoundRule& bound, const Options& live_options, double learning_rate,
             const py::object& gradients, const py::object& on_missing, std::uintptr_t stream,
-            std::optional<std::uintptr_t> producer) {
+            std::optional<std::uintptr_t> producer, LossScale* loss_scale) {
     producer_ = reinterpret_cast<Stream>(producer.value_or(stream));
     // By value: another thread may set something while this one steps.
     AnyRule rule = bound.rule;
     const Options options = live_options;
     const std::int64_t iteration = bound.calls;
+    std::optional<LossScale> scale;
+    if (loss_scale != nullptr) scale = *loss_scale;
+    StepReport report;
     with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
-      plan_.step(rule, options, learning_rate, iteration, views, reinterpret_cast<Stream>(stream));
+      report = plan_.step(rule, options, learning_rate, iteration, views,
+                          reinterpret_cast<Stream>(stream), scale ? &*scale : nullptr);
     });
+    if (scale) *loss_scale = *scale;
+    if (report.skipped) return;
     std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(rule)); },
                bound.rule);
     bound.calls = iteration + 1;
@@ -110,14 +116,24 @@ class BoundPlan {
     return is_on_gpu() ? std::optional(plan_.device().index) : std::nullopt;
   }
 
-  void prepare(const BoundRule& bound) { plan_.prepare(bound.rule, bound.calls); }
+  void prepare(const BoundRule& bound, const LossScale* loss_scale) {
+    plan_.prepare(bound.rule, bound.calls, loss_scale);
+  }
   bool counts_on_device() const { return plan_.counts_on_device(); }
-  void read_progress(BoundRule& bound) const {
+  void read_progress(BoundRule& bound, LossScale* loss_scale) {
     const py::gil_scoped_release release;
-    plan_.read_progress(bound.rule, bound.calls);
+    plan_.read_progress(bound.rule, bound.calls, loss_scale);
   }
   void set_learning_rate(double learning_rate, std::uintptr_t stream) {
     plan_.set_learning_rate(learning_rate, reinterpret_cast<Stream>(stream));
+  }
+  void set_learning_rates(std::int64_t begin, const std::vector<double>& rates,
+                          std::uintptr_t stream) {
+    plan_.set_learning_rates(begin, rates, reinterpret_cast<Stream>(stream));
+  }
+  /// Where the loss scale is on the GPU.
+  std::uintptr_t loss_scale_address() const {
+    return reinterpret_cast<std::uintptr_t>(plan_.loss_scale());
   }
   bool is_capturing(std::uintptr_t stream) const {
     return is_on_gpu() && ravine::is_capturing(reinterpret_cast<Stream>(stream));
@@ -269,7 +285,7 @@ void bind_plan(py::module_& module) {
            py::arg("accumulators"))
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
            py::arg("gradients"), py::arg("on_missing"), py::arg("stream") = 0,
-           py::arg("producer") = py::none())
+           py::arg("producer") = py::none(), py::arg("loss_scale") = nullptr)
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
            py::arg("learning_rate"), py::arg("gradients"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
@@ -277,12 +293,16 @@ void bind_plan(py::module_& module) {
       .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages, py::arg("indices"),
            py::arg("stream") = 0)
       .def_property_readonly("device", &BoundPlan::device)
-      .def("prepare", &BoundPlan::prepare, py::arg("rule"))
+      .def("prepare", &BoundPlan::prepare, py::arg("rule"), py::arg("loss_scale") = nullptr)
       .def_property_readonly("counts_on_device", &BoundPlan::counts_on_device)
-      .def("read_progress", &BoundPlan::read_progress, py::arg("rule"))
-      .def("write_progress", &BoundPlan::prepare, py::arg("rule"))
+      .def("read_progress", &BoundPlan::read_progress, py::arg("rule"),
+           py::arg("loss_scale") = nullptr)
+      .def("write_progress", &BoundPlan::prepare, py::arg("rule"), py::arg("loss_scale") = nullptr)
       .def("set_learning_rate", &BoundPlan::set_learning_rate, py::arg("learning_rate"),
            py::arg("stream") = 0)
+      .def("set_learning_rates", &BoundPlan::set_learning_rates, py::arg("begin"), py::arg("rates"),
+           py::arg("stream") = 0)
+      .def_property_readonly("loss_scale_address", &BoundPlan::loss_scale_address)
       .def("is_capturing", &BoundPlan::is_capturing, py::arg("stream"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bind.hpp"
+#include "ravine/loss_scale.hpp"
 #include "ravine/options.hpp"
 #include "ravine/rules.hpp"
 
@@ -73,6 +74,14 @@ void bind_rules(py::module_& module) {
       .number("beta_2", &Nadam::beta_2)
       .number("epsilon", &Nadam::epsilon)
       .number("momentum_product", &Nadam::momentum_product);
+
+  py::class_<LossScale>(module, "LossScale")
+      .def(py::init<>())
+      .def("copy", [](const LossScale& self) { return self; })
+      .def("check", &LossScale::check)
+      .def_readwrite("dynamic_growth_steps", &LossScale::dynamic_growth_steps)
+      .def_readwrite("dynamic_scale", &LossScale::dynamic_scale)
+      .def_readwrite("step_counter", &LossScale::step_counter);
 
   py::class_<Options>(module, "Options")
       .def(py::init<>())

@@ -18,6 +18,7 @@ from ravine._core import (
     set_num_threads,
 )
 from ravine._core import num_threads as get_num_threads
+from ravine.loss_scale_optimizer import LossScaleOptimizer
 from ravine.nadam import Nadam
 from ravine.optimizer import Optimizer
 from ravine.rmsprop import RMSprop
@@ -25,6 +26,7 @@ from ravine.sgd import SGD
 
 __all__ = [
     "SGD",
+    "LossScaleOptimizer",
     "Nadam",
     "Optimizer",
     "RMSprop",

@@ -187,6 +187,11 @@ def zeros_like_each(
     return result
 
 
+def device_scalar(address: int, device: int) -> Any:
+    """Return a float32 of a GPU's memory as a CuPy array without axes: its value now."""
+    return _cuda.scalar(address, device)
+
+
 # --- Values of arrays, to and from the host
 
 

@@ -28,6 +28,8 @@ class Buildable(Configurable):
         self._state: State | None = None
         self._plan: _core.Plan | None = None  # of the state, at hand for `apply`
         self._device: int | None = None  # that of the plan
+        self._loss_scale: _core.LossScale | None = None  # of a LossScaleOptimizer around this one
+        self._rates_end = 0  # the call up to which the device has the rates of a schedule
         super().__init__(learning_rate, options)
 
     @property
@@ -76,7 +78,7 @@ class Buildable(Configurable):
                     "new one for others."
                 )
             excluded = self._exclusions.excluded(new)
-            state = make_state(self._rule, self._options, new)
+            state = make_state(self._rule, self._options, new, self._loss_scale)
             device, rate = state.plan.device, self._learning_rate
             if device is not None and isinstance(rate, float):
                 state.plan.set_learning_rate(rate, current_stream(device))
@@ -242,20 +244,31 @@ class Buildable(Configurable):
             return
         with self._lock:
             self._refuse_capture("The number of steps cannot be read")
-            plan.read_progress(self._rule)
+            plan.read_progress(self._rule, self._loss_scale)
 
     def _announce_rate(self, rate: LearningRate) -> None:
         if self._plan is None or self._device is None:
             return
         self._refuse_capture("learning_rate cannot be set")
-        if isinstance(rate, float):
-            self._plan.set_learning_rate(rate, current_stream(self._device))
+        self._rates_end = 0
+        if isinstance(rate, float) or self._loss_scale is not None:
+            number = rate if isinstance(rate, float) else 0.0  # until `_send_rates`
+            self._plan.set_learning_rate(number, current_stream(self._device))
         elif self._plan.counts_on_device:
             raise ValueError(
                 "learning_rate must be a number once a step was captured into a CUDA graph: "
                 "replays ask no schedule and no function. Set optimizer.learning_rate to a number "
                 f"between replays. Received: {rate!r}."
             )
+
+    def _take_loss_scale(self, loss_scale: _core.LossScale) -> None:
+        """Step with a loss scale from now on."""
+        with self._lock:
+            if self._plan is not None:
+                self._read_progress()
+                self._plan.prepare(self._rule, loss_scale)
+            self.loss_scale_factor = None
+            self._loss_scale = loss_scale
 
     def _refuse_capture(self, what: str) -> None:
         """Raise a ValueError while CuPy's current stream is captured."""

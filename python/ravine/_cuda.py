@@ -96,6 +96,13 @@ def keep_values(memory: Sequence[tuple[int, int, object]], device: int) -> Calla
     return restore
 
 
+def scalar(address: int, device: int) -> Any:
+    """Copy a float32 of the device, on CuPy's current stream, into a CuPy array without axes."""
+    cupy = _cupy()
+    with cupy.cuda.Device(device):
+        return cupy.asarray(_Bytes(address, 4, None)).view(np.float32).reshape(()).copy()
+
+
 # --- Streams
 
 

@@ -36,7 +36,12 @@ class State(NamedTuple):
         )
 
 
-def make_state(rule: _core.Rule, options: _core.Options, variables: BuiltVariables) -> State:
+def make_state(
+    rule: _core.Rule,
+    options: _core.Options,
+    variables: BuiltVariables,
+    loss_scale: _core.LossScale | None = None,
+) -> State:
     """Check the variables and make the state that these settings need, all zeros."""
     names, arrays = variables.names, variables.bound
     if any(map(on_gpu, arrays)) and is_capturing():
@@ -52,7 +57,7 @@ def make_state(rule: _core.Rule, options: _core.Options, variables: BuiltVariabl
     averages = made[len(kinds)] if options.use_ema else None
     accumulators = made[-1] if _accumulates(options) else None
     plan = _core.Plan(names, arrays, slots, averages, accumulators)
-    plan.prepare(rule)  # and wait for the zeros: the first step may be on any stream
+    plan.prepare(rule, loss_scale)  # and wait for the zeros: the first step may be on any stream
     return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators)
 
 
@@ -77,6 +82,8 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     rate = given.pop("learning_rate", None)
     own.pop("learning_rate", None)
     _check(own, given)
+    if optimizer._loss_scale is not None:
+        _check_loss_scale(optimizer._loss_scale.copy(), given)
     if rate is not None and isinstance(optimizer._learning_rate, float):
         optimizer.learning_rate = rate.item() if rate.ndim == 0 else rate  # type: ignore[assignment]
 
@@ -87,7 +94,12 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
         built.plan.received = [bool(value) for value in given["received"]]
     for key, array in _arrays(optimizer).items():
         write(array, given[key])
-    built.plan.write_progress(optimizer._rule)
+    scale = optimizer._loss_scale
+    if scale is not None:
+        scale.dynamic_scale = float(given["dynamic_scale"])
+        scale.step_counter = int(given["step_counter"])
+    optimizer._rates_end = 0
+    built.plan.write_progress(optimizer._rule, scale)
     _wait(optimizer)
 
 
@@ -110,6 +122,9 @@ def _scalars(optimizer: Buildable) -> dict[str, Array]:
     built = optimizer._built_state()
     if built.accumulators is not None:
         state["received"] = np.array(built.plan.received)
+    if (scale := optimizer._loss_scale) is not None:
+        state["dynamic_scale"] = np.array(scale.dynamic_scale, np.float32)
+        state["step_counter"] = np.array(scale.step_counter, np.int64)
     return state
 
 
@@ -128,6 +143,15 @@ def _arrays(optimizer: Buildable) -> dict[str, Array]:
         if arrays is not None
         for name, array in zip(names, arrays, strict=True)
     }
+
+
+def _check_loss_scale(scale: _core.LossScale, given: Mapping[str, Array]) -> None:
+    scale.dynamic_scale = float(given["dynamic_scale"])
+    scale.step_counter = int(given["step_counter"])
+    try:
+        scale.check()
+    except ValueError as error:
+        raise ValueError(f"{error} Nothing was loaded.") from None
 
 
 def _check(own: Mapping[str, Array], given: Mapping[str, Array]) -> None:

@@ -13,8 +13,11 @@ from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate
 from ravine._options import Options, levels_to_the_caller
 from ravine._variables import Gradient, Gradients, Variables
+from ravine.schedules import LearningRateSchedule
 
 Loss = TypeVar("Loss")
+
+_RATES_AHEAD = 256
 
 
 class Optimizer(Buildable):
@@ -100,7 +103,8 @@ class Optimizer(Buildable):
         On a GPU a step can be captured into a CUDA graph, after `build`, on a stream other than the
         default one. Replays use the gradients and settings of the capture, but for
         `learning_rate`: that must be a number, and acts on replays when it is set. They count:
-        `iterations` and the state are right after them. Accumulation cannot be captured.
+        `iterations` and the state are right after them. With accumulation the first step that is
+        captured begins a window.
 
         Examples
         --------
@@ -124,7 +128,7 @@ class Optimizer(Buildable):
                 step_stream, producer = self._streams(stream)
             rate = self._learning_rate
             if type(rate) is not float:
-                rate = _learning_rate.at_step(rate, self._rule.calls)
+                rate = self._rate_of_this_call(rate, step_stream)
             before = self._resolve_callables() if self._callables else {}
             try:
                 self._plan.step(
@@ -135,6 +139,7 @@ class Optimizer(Buildable):
                     self._on_missing,
                     step_stream,
                     producer,
+                    self._loss_scale,
                 )
             except Exception:
                 self._take_back(before)
@@ -236,6 +241,22 @@ class Optimizer(Buildable):
                 "a number, and set optimizer.learning_rate between replays."
             )
         return handle, producer
+
+    def _rate_of_this_call(self, rate: LearningRate, stream: int) -> float:
+        """Ask a schedule or a function for the rate.
+
+        With a loss scale only the GPU knows the number of the call. It gets the rates of many ahead
+        and is asked for the number when they come to an end, not at every step.
+        """
+        plan = self._plan
+        if plan is None or not plan.counts_on_device or not isinstance(rate, LearningRateSchedule):
+            return _learning_rate.at_step(rate, self._rule.calls)
+        if self._rule.calls >= self._rates_end:
+            begin = self._calls
+            rates = [_learning_rate.at_step(rate, begin + i) for i in range(_RATES_AHEAD)]
+            plan.set_learning_rates(begin, rates, stream)
+            self._rates_end = begin + len(rates)
+        return 0.0  # not asked for: those on the device go before it
 
     def _build_and_apply(
         self, grads: Gradients, variables: Variables | None, stream: object

@@ -39,40 +39,31 @@ class CudaRefusals : public Emulator {
   const Options window = options_with([](Options& o) { o.gradient_accumulation_steps = 2; });
 };
 
-constexpr const char* refused_accumulation =
-    "Steps with gradient_accumulation_steps cannot be captured in a CUDA graph: not every one is "
-    "an update.";
 constexpr const char* refused_rule =
-    "Only steps with the rule that the plan was prepared for can be captured in a CUDA graph. Call "
-    "prepare() before.";
+    "Steps that are captured in a CUDA graph or have a loss scale need the plan prepared for their "
+    "rule and loss scale. Call prepare() before.";
 
-TEST_F(CudaRefusals, OfAccumulation) {
+TEST_F(CudaRefusals, InsideAWindowOfAccumulation) {
   Twins twins(specs, SGD{});
   twins.gpu.plan->prepare(SGD{});
-  for (const std::int64_t iteration : {0, 1}) {
-    EXPECT_EQ(refusal([&] { twins.gpu.step(window, 0.1, iteration, gradients, {}, stream); }),
-              refused_accumulation);
-    EXPECT_FALSE(twins.gpu.plan->received(0));
-  }
-  expect_works(twins);
+  twins.step(window, 0.1, 0);
+  EXPECT_EQ(refusal([&] { twins.gpu.step(window, 0.1, 1, gradients, {}, stream); }),
+            "The first step that is captured in a CUDA graph must begin a window of "
+            "gradient_accumulation_steps. Make the steps that are left of this one.");
+  twins.step(window, 0.1, 1);
+  twins.expect_equal();
 }
 
-TEST_F(CudaRefusals, OfAccumulationOnceAStepWasCaptured) {
+TEST_F(CudaRefusals, OfALossScaleThatWasNotPrepared) {
   Twins twins(specs, SGD{});
   twins.gpu.plan->prepare(SGD{});
-  twins.gpu.plan->set_learning_rate(0.1, stream);
-  emulator::begin_capture(stream);
-  twins.gpu.step({}, 0.1, 0, gradients, {}, stream);
-  const emulator::Graph graph = emulator::end_capture(stream);
-  for (const std::int64_t iteration : {0, 1}) {
-    EXPECT_EQ(thrown<ArgumentError>(
-                  [&] { twins.gpu.step(window, 0.1, iteration, gradients, {}, stream); }),
-              refused_accumulation);
-    EXPECT_FALSE(twins.gpu.plan->received(0));
-  }
-  graph.launch(stream);
-  twins.cpu.step({}, 0.1, 0, gradients);
-  twins.expect_equal();
+  LossScale scale;
+  AnyRule rule = SGD{};
+  const auto views = gradients.views(gpu());
+  EXPECT_EQ(
+      thrown<ArgumentError>([&] { twins.gpu.plan->step(rule, {}, 0.1, 0, views, stream, &scale); }),
+      refused_rule);
+  expect_works(twins);
 }
 
 TEST_F(CudaRefusals, OfAPlanThatWasNotPrepared) {

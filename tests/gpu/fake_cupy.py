@@ -88,6 +88,13 @@ class ndarray:  # noqa: N801
         with self.device:
             return _to_device(self._wait().astype(dtype, order))
 
+    def __mul__(self, other):
+        factor = other._wait() if isinstance(other, ndarray) else other
+        with self.device:
+            return _to_device(np.asarray(self._wait() * factor))
+
+    __rmul__ = __mul__
+
     def get(self, stream=None, order="C"):
         return self._wait(stream).copy("F" if order == "A" and self._is_fortran() else order)
 

@@ -151,7 +151,7 @@ def test_memory_that_is_not_that_of_a_gpu_is_refused(xp, emulated):
     w = xp.ones(3)
     emulated.register_memory(w.data.ptr, w.nbytes, emulated.NO_DEVICE)
     optimizer = ravine.SGD()
-    with pytest.raises(ValueError, match="The memory of the array is not that of a GPU"):
+    with pytest.raises(ValueError, match="says that it is on a GPU, and its memory is not"):
         optimizer.build([w])
     assert not optimizer.built
 

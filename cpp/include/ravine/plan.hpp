@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ravine/loss_scale.hpp"
 #include "ravine/options.hpp"
 #include "ravine/rules.hpp"
 #include "ravine/tensor.hpp"
@@ -28,7 +29,8 @@ struct Variable {
 /// What `Plan::step` did.
 struct StepReport {
   std::int64_t gradients = 0;  ///< how many were present
-  bool updated = false;        ///< false: only accumulated
+  bool updated = false;        ///< false: only accumulated, or nothing
+  bool skipped = false;        ///< gradients were not finite, and there is a loss scale
 };
 
 /// Variables of one device, bound, checked and cut once, then stepped together.
@@ -52,11 +54,15 @@ class Plan {
   /// `iteration` counts the calls before this one, `learning_rate` is that of this call. `rule`
   /// advances when the variables are updated. Throws `ArgumentError`.
   ///
+  /// With a loss scale, gradients are unscaled by it, it is moved on, and a step whose gradients
+  /// are not finite changes nothing else.
+  ///
   /// On a GPU the work is put on `stream` and nothing waits for it. Arrays must be without gaps,
-  /// gradients in the order of their variables.
+  /// gradients in the order of their variables. Where the device counts, the report knows of no
+  /// update that depends on that.
   StepReport step(AnyRule& rule, const Options& options, double learning_rate,
                   std::int64_t iteration, std::span<const TensorView> gradients,
-                  Stream stream = nullptr);
+                  Stream stream = nullptr, LossScale* loss_scale = nullptr);
 
   /// Copies the averages into the variables, all or those of these numbers.
   void overwrite_with_averages(Stream stream = nullptr);
@@ -70,28 +76,39 @@ class Plan {
   /// Whether weight decay applies to variable number `index`; true at first.
   void set_decays(std::size_t index, bool decays);
 
-  /// Whether variable number `index` has received a gradient since its last update.
+  /// Whether variable number `index` has received a gradient since its last update. Where the
+  /// device counts: as of the last `read_progress`, and sent by `prepare`.
   bool received(std::size_t index) const;
   void set_received(std::size_t index, bool received);
 
   std::size_t size() const;
   const Device& device() const;
 
-  /// Only for arrays on a GPU, without effect on others: what makes steps fit for a CUDA graph.
+  /// Only for arrays on a GPU, without effect on others: counting on the device.
   ///
-  /// Replays of a step that was captured advance the iteration, and the scalar state of the rule,
-  /// on the device; from then on `step` goes on from there and does not look at its `iteration`.
-  /// Options and hyperparameters are those of the capture, but for the learning rate.
+  /// Steps that are captured in a CUDA graph, or have a loss scale, advance the iteration, the
+  /// scalar state of the rule and that of the loss scale on the device; from then on `step` goes on
+  /// from there and does not look at its own. What replays do is that of the capture, but for the
+  /// learning rate.
 
-  /// Loads the kernels of a rule and sends its state: to be called before the first step if that is
-  /// captured, and when a state was loaded. Waits for the device.
-  void prepare(const AnyRule& rule, std::int64_t iteration = 0);
+  /// Loads the kernels of a rule and sends its state and that of the loss scale: to be called
+  /// before the first step if that is captured or has a loss scale, and when a state was loaded.
+  /// Waits for the device.
+  void prepare(const AnyRule& rule, std::int64_t iteration = 0,
+               const LossScale* loss_scale = nullptr);
   /// The learning rate of the replays that follow on the stream.
   void set_learning_rate(double learning_rate, Stream stream = nullptr);
-  /// Whether a step was captured.
+  /// The learning rates of the calls from number `begin` on, at most 512, for a rate that depends
+  /// on the iteration where only the device knows that. They go before the one that `step` is
+  /// given, until `set_learning_rate`.
+  void set_learning_rates(std::int64_t begin, std::span<const double> rates,
+                          Stream stream = nullptr);
+  /// The address, on the device, of the loss scale of the next step; nullptr on the CPU.
+  const float* loss_scale() const;
+  /// Whether the device counts.
   bool counts_on_device() const;
-  /// Reads what the device counts, and waits for it; leaves both alone where the host counts.
-  void read_progress(AnyRule& rule, std::int64_t& iteration) const;
+  /// Reads what the device counts, and waits for it; leaves all alone where the host counts.
+  void read_progress(AnyRule& rule, std::int64_t& iteration, LossScale* loss_scale = nullptr);
 
  private:
   struct State;

@@ -1,42 +1,11 @@
-// What the host would do between two updates, done by the device where only it knows how many there
-// were: and writing a few words for it.
+// Writing a few words into the memory of the device.
 #include <algorithm>
-#include <cstring>
-#include <variant>
 
 #include "kernels.hpp"
 #include "launch.cuh"
 
 namespace ravine::cuda {
 namespace {
-
-template <class Rule>
-struct AdvanceArguments {
-  Tables tables;
-  Rule rule;
-  Passes passes;
-  bool sets_rate;
-  double learning_rate;
-};
-
-/// One thread.
-template <class Rule>
-__global__ void advance_one(const AdvanceArguments<Rule> arguments) {
-  Progress& progress = *arguments.tables.progress;
-  Numbers& numbers = *arguments.tables.numbers;
-  if (arguments.sets_rate) progress.learning_rate = arguments.learning_rate;
-  const double learning_rate = progress.learning_rate;
-  const std::int64_t t = ++progress.iteration;
-  Rule rule = arguments.rule;
-  rule.take_state(*reinterpret_cast<const Rule*>(progress.rule));
-  rule.advance(t);
-  *reinterpret_cast<Rule*>(progress.rule) = rule;
-  numbers.passes = arguments.passes;
-  numbers.passes.move_to(learning_rate, t);
-  rule.visit_kernel(learning_rate, t, [&]<class Kernel>(const Kernel& kernel) {
-    *reinterpret_cast<Kernel*>(numbers.kernel) = kernel;
-  });
-}
 
 /// Words by value: few if few are sent, since all parameters of a launch travel.
 template <std::size_t capacity>
@@ -67,17 +36,6 @@ void store_part(std::uint64_t* target, std::span<const std::uint64_t> words, Str
 
 }  // namespace
 
-void advance(const Tables& tables, const AnyRule& any_rule, const Passes& passes,
-             const double* learning_rate, Stream stream) {
-  std::visit(
-      [&]<class Rule>(const Rule& rule) {
-        launch(advance_one<Rule>, 1, 1, stream,
-               {tables, rule, passes, learning_rate != nullptr,
-                learning_rate != nullptr ? *learning_rate : 0.0});
-      },
-      any_rule);
-}
-
 void store(void* target, std::span<const std::uint64_t> words, Stream stream) {
   auto* const begin = static_cast<std::uint64_t*>(target);
   for (std::size_t done = 0; done < words.size(); done += many) {
@@ -92,8 +50,7 @@ void store(void* target, std::span<const std::uint64_t> words, Stream stream) {
   }
 }
 
-void load_progress_kernels(const AnyRule& any_rule) {
-  std::visit([]<class Rule>(const Rule&) { load(advance_one<Rule>); }, any_rule);
+void load_store_kernels() {
   load(store_words<few>);
   load(store_words<some>);
   load(store_words<many>);

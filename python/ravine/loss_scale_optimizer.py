@@ -1,0 +1,284 @@
+"""A loss scale that follows the gradients, around any optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from ravine import _core, schedules
+from ravine._arrays import AnyArray, Array, device_scalar
+from ravine._learning_rate import LearningRate
+from ravine._options import DEFAULTS
+from ravine._settings import count, number
+from ravine._variables import Gradient, Gradients, Variables
+from ravine.nadam import Nadam
+from ravine.optimizer import Optimizer
+from ravine.rmsprop import RMSprop
+from ravine.sgd import SGD
+
+Loss = TypeVar("Loss")
+_INNER: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, RMSprop, Nadam)}
+
+
+class LossScaleOptimizer(Optimizer):
+    """Train with a loss scale that grows while gradients are finite and shrinks when they are not.
+
+    Gradients of 16 bits vanish where they are small, unless the loss is multiplied by a large
+    number. `scale_loss` does that by `dynamic_scale`, and `apply` divides the gradients by it
+    again. After `dynamic_growth_steps` steps with finite gradients the scale is doubled. A step
+    whose gradients are not finite changes nothing but the scale, which is halved. Semantics of
+    Keras 3, https://keras.io/api/mixed_precision/loss_scale_optimizer/, but that the scale stays
+    an ordinary number, from 2**-126 to 2**126, and that `iterations` counts.
+
+    Parameters
+    ----------
+    inner_optimizer : Optimizer
+        It is used by this one from now on, with all its options; its `loss_scale_factor` becomes
+        None.
+    initial_scale : float, default 2**15
+        The scale of the first steps, in [2**-126, 2**126].
+    dynamic_growth_steps : int of at least 1, default 2000
+        Finite steps after which the scale is doubled.
+    name : str, optional
+        Must not contain a slash.
+    **options
+        The options of `Optimizer` are those of the inner optimizer: here only their defaults.
+
+    Raises
+    ------
+    TypeError
+        If `inner_optimizer` is no optimizer, or already has a loss scale of this kind.
+    ValueError
+        If a number is out of its range or an option is given that belongs to the inner optimizer.
+
+    Notes
+    -----
+    Whether gradients are finite is found in the pass that takes their norms: they are read once
+    more, if the inner optimizer does not clip to a norm anyway. On a GPU nothing waits for the
+    result: the device leaves the step out and counts, and `scale_loss` multiplies by what it has.
+    It is asked for the count once in 256 steps if the learning rate is a schedule.
+
+    A gradient whose square is not finite in the type of the arithmetic counts as not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, ravine
+    >>> w = np.array([1.0, 2.0], np.float16)
+    >>> optimizer = ravine.LossScaleOptimizer(ravine.SGD(learning_rate=0.5), initial_scale=1024)
+    >>> gradient = np.array([1024.0, np.inf], np.float16)  # of the scaled loss
+    >>> optimizer.apply([gradient], [w])
+    >>> w, optimizer.dynamic_scale, optimizer.iterations
+    (array([1., 2.], dtype=float16), 512.0, 0)
+    """
+
+    _default_name = "loss_scale_optimizer"
+
+    def __init__(
+        self,
+        inner_optimizer: Optimizer,
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        # Nothing of the base is set up: all of it is the inner optimizer's.
+        if not isinstance(inner_optimizer, Optimizer) or inner_optimizer._loss_scale is not None:
+            raise TypeError(
+                "inner_optimizer must be an optimizer of ravine that no LossScaleOptimizer has "
+                f"yet. Received: {inner_optimizer!r}."
+            )
+        _refuse(options)
+        self.name = self._default_name if name is None else name
+        if not isinstance(self.name, str) or "/" in self.name:
+            raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
+        scale = _core.LossScale()
+        scale.dynamic_scale = number("initial_scale", initial_scale)
+        scale.dynamic_growth_steps = count("dynamic_growth_steps", dynamic_growth_steps)
+        scale.check()
+        self.initial_scale = scale.dynamic_scale
+        self.inner_optimizer = inner_optimizer
+        inner_optimizer._take_loss_scale(scale)
+
+    @property
+    def dynamic_scale(self) -> float:
+        """The scale of the next step. Reading it waits for a GPU."""
+        return self._progress().dynamic_scale
+
+    @property
+    def step_counter(self) -> int:
+        """Steps with finite gradients since the scale changed. Reading it waits for a GPU."""
+        return self._progress().step_counter
+
+    @property
+    def dynamic_growth_steps(self) -> int:
+        """Steps with finite gradients after which the scale is doubled."""
+        return self._scale().dynamic_growth_steps
+
+    def scale_loss(self, loss: Loss) -> Loss:
+        """Multiply a loss by the scale.
+
+        Where the variables are on a GPU the product is an array there, also that of a number:
+        nothing waits for the scale.
+        """
+        plan = self.inner_optimizer._plan
+        if plan is not None and plan.device is not None:
+            scale = device_scalar(plan.loss_scale_address, plan.device)
+        else:
+            scale = self.dynamic_scale
+        return loss * scale  # type: ignore[no-any-return]
+
+    # --- Handed on
+
+    @property
+    def built(self) -> bool:
+        """Whether `build` was called."""
+        return self.inner_optimizer.built
+
+    def build(self, variables: Variables) -> None:
+        """Bind the variables: see `Optimizer.build`."""
+        self.inner_optimizer.build(variables)
+
+    def apply(
+        self,
+        grads: Gradients,
+        trainable_variables: Variables | None = None,
+        *,
+        stream: object = None,
+    ) -> None:
+        """Make one step with the gradients of the scaled loss: see `Optimizer.apply`.
+
+        If they are not all finite, nothing is changed but the scale.
+        """
+        self.inner_optimizer.apply(grads, trainable_variables, stream=stream)
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient, AnyArray]], *, stream: object = None
+    ) -> int:
+        """Make one step from pairs: see `Optimizer.apply_gradients`.
+
+        Returns
+        -------
+        int
+            Calls so far that were not left out; on a GPU, the most that they can be.
+        """
+        return self.inner_optimizer.apply_gradients(grads_and_vars, stream=stream)
+
+    @property
+    def iterations(self) -> int:
+        """How many updates were made: those that were left out are not counted."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the inner optimizer."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: LearningRate) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[AnyArray] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """See `Optimizer.exclude_from_weight_decay`."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def finalize_variable_values(self, trainable_variables: Variables | None = None) -> None:
+        """See `Optimizer.finalize_variable_values`."""
+        self.inner_optimizer.finalize_variable_values(trainable_variables)
+
+    def averaged_variables(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """See `Optimizer.averaged_variables`."""
+        return self.inner_optimizer.averaged_variables()
+
+    # --- State and configuration
+
+    @property
+    def variables(self) -> list[Array]:
+        """All state, in the order of Keras.
+
+        The iteration, a learning rate of 0 that is not used, the step counter and the scale, and
+        the state of the inner optimizer.
+        """
+        progress = self._progress()
+        return [
+            np.array(self.inner_optimizer._calls, np.int64),
+            np.array(0.0),
+            np.array(progress.step_counter, np.int64),
+            np.array(progress.dynamic_scale, np.float32),
+            *self.inner_optimizer.variables,
+        ]
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copy the state: that of the inner optimizer, ``dynamic_scale`` and ``step_counter``."""
+        return self.inner_optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Write back what `state_dict` returned: see `Optimizer.load_state_dict`."""
+        self.inner_optimizer.load_state_dict(state)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, as JSON can hold them. The scale is state."""
+        return {
+            "name": self.name,
+            "inner_optimizer": {
+                "class_name": type(self.inner_optimizer).__name__,
+                "config": self.inner_optimizer.get_config(),
+            },
+            "initial_scale": self.initial_scale,
+            "dynamic_growth_steps": self.dynamic_growth_steps,
+        }
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        custom_objects: dict[str, type[schedules.LearningRateSchedule]] | None = None,
+    ) -> Self:
+        """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
+
+        Parameters
+        ----------
+        config : mapping
+            It is not modified.
+        custom_objects : dict, optional
+            Schedules of the caller's, by the name of their class.
+        """
+        given = dict(config)
+        inner = given.pop("inner_optimizer", None)
+        name = inner.get("class_name") if isinstance(inner, Mapping) else None
+        if not isinstance(inner, Mapping) or name not in _INNER:
+            raise ValueError(
+                "'inner_optimizer' must have the 'class_name' of one of "
+                f"{sorted(_INNER)} and its 'config'. Received: {inner!r}."
+            )
+        return cls(_INNER[name].from_config(inner["config"], custom_objects), **given)
+
+    def _scale(self) -> _core.LossScale:
+        scale = self.inner_optimizer._loss_scale
+        assert scale is not None
+        return scale
+
+    def _progress(self) -> _core.LossScale:
+        with self.inner_optimizer._lock:
+            self.inner_optimizer._read_progress()
+            return self._scale().copy()
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    """Refuse what belongs to the inner optimizer, unless it says nothing."""
+    for name, value in options.items():
+        if name == "dynamic":
+            if not value:
+                raise ValueError("LossScaleOptimizer has no scale that is not dynamic.")
+        elif name not in DEFAULTS:
+            raise ValueError(
+                f"LossScaleOptimizer has no argument {name!r}. Give it to the inner optimizer."
+            )
+        elif value != DEFAULTS[name]:  # type: ignore[literal-required]
+            raise ValueError(
+                f"{name} is an option of the inner optimizer: give it to that. Received: {value!r}."
+            )
