@@ -87,8 +87,13 @@ void* allocate(std::size_t bytes) {
 }
 
 void release(void* memory) noexcept {
+  if (memory == nullptr) return;
+  // It may come at any time, when an optimizer is collected: it must not spoil a capture.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  cudaThreadExchangeStreamCaptureMode(&mode);
   // It fails when the process ends and the runtime is gone, and so is the memory.
-  if (memory != nullptr && cudaFree(memory) != cudaSuccess) cudaGetLastError();
+  if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+  cudaThreadExchangeStreamCaptureMode(&mode);
 }
 
 void copy_to_device(void* target, const void* source, std::size_t bytes) {
