@@ -1,14 +1,9 @@
 // CUDA graphs: a replay of a captured step is a step.
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
-#include <optional>
-#include <string>
 #include <vector>
 
-#include "gpu_model.hpp"
-#include "thrown.hpp"
+#include "recorded.hpp"
 
 namespace ravine::test {
 namespace {
@@ -17,93 +12,12 @@ const std::vector<Spec> mixed{
     {5}, {4100}, {0}, {33, DType::float16, DType::float16}, {70, DType::float64, DType::bfloat16}};
 const std::vector<Spec> float32{{5}, {4100}, {0}, {33}};
 
-/// Captures what `call` puts on the stream.
-template <class Call>
-emulator::Graph captured(Stream stream, const Call& call) {
-  emulator::begin_capture(stream);
-  call();
-  return emulator::end_capture(stream);
-}
+class CudaGraphs : public ManyModels {};
 
-/// Twins and gradients that stay where they are, for steps and replays of them.
-class Recorded {
- public:
-  Recorded(const std::vector<Spec>& specs, const AnyRule& rule, const Options& options)
-      : stream(emulator::create_stream()),
-        gradients(specs, 1),
-        twins(specs, rule),
-        options_(options) {}
-  ~Recorded() { emulator::synchronize_all(); }
+/// Each test under several orders of threads and streams.
+class CudaGraphsInAnyOrder : public Schedules {};
 
-  Plan& plan() { return *twins.gpu.plan; }
-
-  void set_rate(double value) {
-    rate_ = value;
-    plan().set_learning_rate(value, stream);
-  }
-
-  void capture(const Indices& missing = {}) {
-    missing_ = missing;
-    graph_ = captured(
-        stream, [&] { twins.gpu.step(options_, rate_, iteration_, gradients, missing, stream); });
-    EXPECT_TRUE(plan().counts_on_device());
-  }
-
-  /// Both with other numbers at the same place.
-  void replay() {
-    draw();
-    twins.cpu.step(options_, rate_, iteration_, gradients, missing_);
-    graph_->launch(stream);
-    ++iteration_;
-  }
-  void replay(int times) {
-    for (int i = 0; i < times; ++i) replay();
-  }
-
-  /// A step without the graph.
-  void eager(double rate, const Indices& missing = {}) {
-    rate_ = rate;
-    twins.step(options_, rate, iteration_++, missing, stream);
-  }
-  void eager_in_place(double rate) {
-    draw();
-    rate_ = rate;
-    twins.step(options_, rate, iteration_++, gradients, missing_, stream);
-  }
-
-  void expect_equal() {
-    twins.expect_equal();
-    AnyRule rule = twins.gpu.rule;
-    std::int64_t iteration = iteration_;
-    plan().read_progress(rule, iteration);
-    EXPECT_EQ(iteration, iteration_);
-    if (const auto* nadam = std::get_if<Nadam>(&rule)) {
-      EXPECT_EQ(nadam->momentum_product, std::get<Nadam>(twins.cpu.rule).momentum_product);
-    }
-  }
-
-  std::int64_t& iteration() { return iteration_; }
-
-  Stream stream;
-  Gradients gradients;
-  Twins twins;
-
- private:
-  void draw() {
-    emulator::synchronize_all();
-    gradients.draw(static_cast<std::uint64_t>(50 + iteration_));
-  }
-
-  Options options_;
-  Indices missing_;
-  double rate_ = 0.1;
-  std::int64_t iteration_ = 0;
-  std::optional<emulator::Graph> graph_;
-};
-
-class CudaGraphs : public Schedules {};
-
-INSTANTIATE_TEST_SUITE_P(Seeds, CudaGraphs, testing::Values(0, 1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Seeds, CudaGraphsInAnyOrder, testing::Values(0, 1, 2, 3));
 
 std::vector<Options> all_options() {
   std::vector<Options> result(1);
@@ -123,11 +37,12 @@ std::vector<Options> all_options() {
   return result;
 }
 
-TEST_P(CudaGraphs, ReplaysAreStepsForEveryRuleAndOption) {
+TEST_F(CudaGraphs, ReplaysAreStepsForEveryRuleAndOption) {
   // The capture is the very first step.
   for (const auto& specs : {mixed, float32}) {
     for (const Options& options : all_options()) {
       for (const AnyRule& rule : rules) {
+        next_schedule();
         Recorded recorded(specs, rule, options);
         recorded.twins.set_decays(1, false);
         recorded.plan().prepare(rule);
@@ -141,9 +56,10 @@ TEST_P(CudaGraphs, ReplaysAreStepsForEveryRuleAndOption) {
   }
 }
 
-TEST_P(CudaGraphs, StepsGoOnFromReplaysAndReplaysFromSteps) {
+TEST_F(CudaGraphs, StepsGoOnFromReplaysAndReplaysFromSteps) {
   for (const Options& options : all_options()) {
     for (const AnyRule& rule : rules) {
+      next_schedule();
       Recorded recorded(float32, rule, options);
       recorded.eager(0.2);
       recorded.plan().prepare(recorded.twins.gpu.rule, 1);
@@ -151,7 +67,7 @@ TEST_P(CudaGraphs, StepsGoOnFromReplaysAndReplaysFromSteps) {
       recorded.capture({3});
       recorded.replay(2);
       recorded.eager(0.1, {0});
-      recorded.eager_in_place(0.2);
+      recorded.eager_in_place(0.2, {3});
       recorded.replay(2);
       recorded.eager(0.3);
       recorded.replay();
@@ -161,9 +77,10 @@ TEST_P(CudaGraphs, StepsGoOnFromReplaysAndReplaysFromSteps) {
   }
 }
 
-TEST_P(CudaGraphs, TheRateMayChangeBetweenReplays) {
+TEST_F(CudaGraphs, TheRateMayChangeBetweenReplays) {
   const Options options = options_with([](Options& o) { o.weight_decay = 0.1; });
   for (const AnyRule& rule : rules) {
+    next_schedule();
     Recorded recorded(float32, rule, options);
     recorded.plan().prepare(rule);
     recorded.set_rate(0.5);
@@ -181,7 +98,7 @@ TEST_P(CudaGraphs, TheRateMayChangeBetweenReplays) {
   }
 }
 
-TEST_P(CudaGraphs, GoOnFromAStateThatIsLoaded) {
+TEST_P(CudaGraphsInAnyOrder, GoOnFromAStateThatIsLoaded) {
   Recorded recorded(mixed, Nadam{}, {});
   recorded.plan().prepare(Nadam{});
   recorded.set_rate(0.1);
@@ -199,7 +116,7 @@ TEST_P(CudaGraphs, GoOnFromAStateThatIsLoaded) {
   recorded.expect_equal();
 }
 
-TEST_P(CudaGraphs, AStepMayBeCapturedOnAnotherStreamThanTheLast) {
+TEST_P(CudaGraphsInAnyOrder, AStepMayBeCapturedOnAnotherStreamThanTheLast) {
   Recorded recorded(mixed, Nadam{}, all_options().back());
   recorded.plan().prepare(Nadam{});
   recorded.eager(0.1);
@@ -215,20 +132,42 @@ TEST_P(CudaGraphs, AStepMayBeCapturedOnAnotherStreamThanTheLast) {
   recorded.expect_equal();
 }
 
-TEST_P(CudaGraphs, AStepMayBeCapturedAfterOneOnTheDefaultStream) {
-  // Nothing can be asked of that stream during a capture: `prepare` waits for it before.
-  Recorded recorded(mixed, Nadam{}, {});
-  const Stream stream = recorded.stream;
-  recorded.stream = nullptr;
-  recorded.eager(0.1);
-  recorded.stream = stream;
-  recorded.plan().prepare(recorded.twins.gpu.rule, 1);
+TEST_P(CudaGraphsInAnyOrder, ARateMayBeSetOnAnotherStreamThanTheLast) {
+  Recorded recorded(mixed, SGD{}, {});
+  const Stream first = recorded.stream, second = emulator::create_stream();
+  recorded.plan().prepare(SGD{});
   recorded.capture();
-  recorded.replay(3);
+  for (const Stream stream : {second, first, second}) {
+    recorded.eager(0.5);
+    recorded.stream = stream;
+    recorded.set_rate(0.25);
+    recorded.replay();
+    recorded.set_rate(0.125);
+    recorded.stream = stream == first ? second : first;
+    recorded.eager(0.75);
+    recorded.replay();
+  }
   recorded.expect_equal();
 }
 
-TEST_P(CudaGraphs, ACaptureThatIsNeverReplayedChangesNothing) {
+TEST_P(CudaGraphsInAnyOrder, AStepMayBeCapturedAfterOneOnTheDefaultStream) {
+  for (const bool is_prepared_again : {false, true}) {
+    Recorded recorded(mixed, Nadam{}, {});
+    const Stream stream = recorded.stream;
+    recorded.stream = nullptr;
+    recorded.plan().prepare(Nadam{});
+    recorded.eager(0.1);
+    recorded.stream = stream;
+    if (is_prepared_again) recorded.plan().prepare(recorded.twins.gpu.rule, 1);
+    recorded.capture();
+    recorded.replay(3);
+    recorded.stream = nullptr;
+    recorded.eager(0.2);
+    recorded.expect_equal();
+  }
+}
+
+TEST_P(CudaGraphsInAnyOrder, ACaptureThatIsNeverReplayedChangesNothing) {
   Recorded recorded(mixed, Nadam{}, all_options().back());
   recorded.plan().prepare(Nadam{});
   recorded.eager(0.1);
@@ -239,7 +178,7 @@ TEST_P(CudaGraphs, ACaptureThatIsNeverReplayedChangesNothing) {
   recorded.expect_equal();
 }
 
-TEST_P(CudaGraphs, HoldSeveralStepsAndThereMayBeSeveral) {
+TEST_P(CudaGraphsInAnyOrder, HoldSeveralStepsAndThereMayBeSeveral) {
   Recorded recorded(mixed, Nadam{}, {});
   Twins& twins = recorded.twins;
   const Gradients first(mixed, 1), second(mixed, 2);
@@ -263,7 +202,7 @@ TEST_P(CudaGraphs, HoldSeveralStepsAndThereMayBeSeveral) {
   recorded.expect_equal();
 }
 
-TEST_P(CudaGraphs, MayHoldOverwriting) {
+TEST_P(CudaGraphsInAnyOrder, MayHoldOverwriting) {
   // A replay leaves its marks, whatever was sent when it was captured.
   for (const bool holds_step : {false, true}) {
     Recorded recorded(mixed, SGD{}, {});

@@ -10,19 +10,6 @@
 namespace ravine::test {
 namespace {
 
-/// Under several orders of threads and streams, all steps on a stream that runs late.
-class CudaPasses : public Schedules {
- protected:
-  void SetUp() override {
-    Schedules::SetUp();
-    stream = emulator::create_stream();
-  }
-
-  Stream stream = nullptr;
-};
-
-INSTANTIATE_TEST_SUITE_P(Seeds, CudaPasses, testing::Values(0, 1, 2, 3));
-
 /// All types of variables and gradients, sizes with and without tails.
 const std::vector<Spec> mixed{{5},
                               {4100, DType::float64},
@@ -34,19 +21,26 @@ const std::vector<Spec> mixed{{5},
                               {4099, DType::float32, DType::float64}};
 const std::vector<Spec> float32{{5}, {4100}, {0}, {33}, {2050}, {64}, {70}, {4099}};
 
-/// Every list of variables with every rule.
-template <class Test>
-void for_each_model(const Test& test) {
-  for (const auto* specs : {&mixed, &float32}) {
-    for (const AnyRule& rule : rules) {
-      Twins twins(*specs, rule);
-      twins.set_decays(1, false);
-      test(twins);
-      twins.expect_equal();
-      if (testing::Test::HasFatalFailure()) return;
+/// All steps are on a stream that runs late.
+class CudaPasses : public ManyModels {
+ protected:
+  /// Every list of variables with every rule.
+  template <class Test>
+  void for_each_model(const Test& test) {
+    for (const auto* specs : {&mixed, &float32}) {
+      for (const AnyRule& rule : rules) {
+        next_schedule();
+        Twins twins(*specs, rule);
+        twins.set_decays(1, false);
+        test(twins);
+        twins.expect_equal();
+        if (HasFatalFailure()) return;
+      }
     }
   }
-}
+
+  const Stream stream = emulator::create_stream();
+};
 
 /// Single passes and several together.
 std::vector<Options> all_options() {
@@ -76,7 +70,7 @@ std::vector<Options> all_options() {
   return result;
 }
 
-TEST_P(CudaPasses, EqualCpuForEveryRuleAndOption) {
+TEST_F(CudaPasses, EqualCpuForEveryRuleAndOption) {
   for (const Options& options : all_options()) {
     for_each_model([&](Twins& twins) {
       for (int iteration = 0; iteration < 5; ++iteration) {
@@ -87,7 +81,7 @@ TEST_P(CudaPasses, EqualCpuForEveryRuleAndOption) {
   }
 }
 
-TEST_P(CudaPasses, LeaveVariablesWithoutGradientAlone) {
+TEST_F(CudaPasses, LeaveVariablesWithoutGradientAlone) {
   const std::vector<Indices> missing{{0}, {1, 2, 4}, {}, {7, 0, 3}, {2}, {1, 5, 6}};
   for (const Options& options : all_options()) {
     for_each_model([&](Twins& twins) {
@@ -99,7 +93,7 @@ TEST_P(CudaPasses, LeaveVariablesWithoutGradientAlone) {
   }
 }
 
-TEST_P(CudaPasses, CountMissingGradientsOfAWindowAsZeros) {
+TEST_F(CudaPasses, CountMissingGradientsOfAWindowAsZeros) {
   const Options options = options_with([](Options& o) {
     o.gradient_accumulation_steps = 3;
     o.use_ema = true;
@@ -114,7 +108,7 @@ TEST_P(CudaPasses, CountMissingGradientsOfAWindowAsZeros) {
   });
 }
 
-TEST_P(CudaPasses, ChangeDecayOfSingleVariables) {
+TEST_F(CudaPasses, ChangeDecayOfSingleVariables) {
   const Options options = options_with([](Options& o) { o.weight_decay = 0.1; });
   for_each_model([&](Twins& twins) {
     for (const bool decays : {false, true, false}) {
@@ -125,7 +119,7 @@ TEST_P(CudaPasses, ChangeDecayOfSingleVariables) {
   });
 }
 
-TEST_P(CudaPasses, OverwriteVariablesWithAverages) {
+TEST_F(CudaPasses, OverwriteVariablesWithAverages) {
   const Options options = options_with([](Options& o) { o.use_ema = true; });
   for_each_model([&](Twins& twins) {
     const auto overwrite = [&](const Indices& indices) {
@@ -147,7 +141,7 @@ TEST_P(CudaPasses, OverwriteVariablesWithAverages) {
   });
 }
 
-TEST_P(CudaPasses, LetNanAndInfinityThrough) {
+TEST_F(CudaPasses, LetNanAndInfinityThrough) {
   const std::vector<double> special{std::numeric_limits<double>::quiet_NaN(),
                                     std::numeric_limits<double>::infinity(),
                                     -std::numeric_limits<double>::infinity(),
@@ -178,7 +172,7 @@ TEST_P(CudaPasses, LetNanAndInfinityThrough) {
   }
 }
 
-TEST_P(CudaPasses, KeepTheSignOfZeroWithoutDecay) {
+TEST_F(CudaPasses, KeepTheSignOfZeroWithoutDecay) {
   Twins twins({{8}, {8, DType::float64}}, SGD{});
   Gradients gradients(twins.specs, 1);
   for (std::size_t i = 0; i < 2; ++i) {
@@ -191,7 +185,7 @@ TEST_P(CudaPasses, KeepTheSignOfZeroWithoutDecay) {
   EXPECT_TRUE(std::signbit(twins.gpu.arrays[0][0].get(3)));
 }
 
-TEST_P(CudaPasses, GoOnFromAWindowThatWasBegunElsewhere) {
+TEST_F(CudaPasses, GoOnFromAWindowThatWasBegunElsewhere) {
   // As after reading a checkpoint that was written in the middle of a window.
   const Options options = options_with([](Options& o) { o.gradient_accumulation_steps = 2; });
   Twins twins(mixed, Nadam{});

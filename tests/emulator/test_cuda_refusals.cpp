@@ -119,6 +119,9 @@ TEST_F(CudaRefusals, OfAnotherRuleOnceAStepWasCaptured) {
 
 TEST_F(CudaRefusals, OfARateInACapture) {
   Twins twins(specs, SGD{});
+  const std::vector<double> rates{0.5, 0.25};
+  EXPECT_EQ(refusal([&] { twins.gpu.plan->set_learning_rates(0, rates, stream); }),
+            "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
   EXPECT_EQ(refusal([&] { twins.gpu.plan->set_learning_rate(0.5, stream); }),
             "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
   expect_works(twins);
@@ -134,13 +137,29 @@ TEST_F(CudaRefusals, OfARateThatIsNotFinite) {
   expect_works(twins);
 }
 
+TEST_F(CudaRefusals, OfTooManyRatesOrNone) {
+  Twins twins(specs, SGD{});
+  const auto message = [&](std::size_t count, double rate) {
+    const std::vector<double> rates(count, rate);
+    return thrown<ArgumentError>([&] { twins.gpu.plan->set_learning_rates(0, rates, stream); });
+  };
+  EXPECT_EQ(message(512, 0.1), "(no exception)");
+  EXPECT_EQ(message(513, 0.1), "There must be 1 to 512 learning rates, all finite. Received: 513.");
+  EXPECT_EQ(message(0, 0.1), "There must be 1 to 512 learning rates, all finite. Received: 0.");
+  EXPECT_EQ(message(2, std::numeric_limits<double>::infinity()),
+            "There must be 1 to 512 learning rates, all finite. Received: 2.");
+  expect_works(twins);
+}
+
 TEST_F(CudaRefusals, OfWhatCudaRefuses) {
-  // The default stream has what the capture would have to wait for: the capture is lost, no more.
+  // A gradient of a stream that is no part of the capture: the capture is lost, and no more.
   Twins twins(specs, Nadam{});
   twins.gpu.plan->prepare(Nadam{});
   twins.step({}, 0.1, 0, gradients);
+  auto views = gradients.views(gpu());
+  views[1].producer = emulator::create_stream();
   emulator::begin_capture(stream);
-  EXPECT_EQ(thrown<Error>([&] { twins.gpu.step({}, 0.1, 1, gradients, {}, stream); }),
+  EXPECT_EQ(thrown<Error>([&] { twins.gpu.plan->step(twins.gpu.rule, {}, 0.1, 1, views, stream); }),
             "CUDA: operation not permitted when stream is capturing");
   EXPECT_THROW(emulator::end_capture(stream), Error);
   expect_works(twins, 1);
