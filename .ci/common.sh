@@ -23,11 +23,12 @@ use_venv() {
   if (($#)); then pip install --quiet --disable-pip-version-check "$@"; fi
 }
 
-# build NAME [OPTION...]: configures and builds the C++ library in $work/NAME.
+# build NAME [OPTION...]: configures and builds the C++ library in $work/NAME, without CUDA unless
+# told otherwise.
 build() {
   local folder=$work/$1
   shift
-  cmake -S "$root" -B "$folder" -G Ninja "$@" >"$folder.log" 2>&1 || {
+  cmake -S "$root" -B "$folder" -G Ninja -DRAVINE_CUDA=OFF "$@" >"$folder.log" 2>&1 || {
     cat "$folder.log"
     return 1
   }
@@ -35,6 +36,23 @@ build() {
     cat "$folder.log"
     return 1
   }
+}
+
+# run_tests NAME: the C++ tests that were built in $work/NAME.
+run_tests() {
+  ctest --test-dir "$work/$1" --parallel "$CMAKE_BUILD_PARALLEL_LEVEL" --timeout 180 \
+    --output-on-failure >"$work/$1.log" 2>&1 || {
+    cat "$work/$1.log"
+    return 1
+  }
+  grep 'tests passed' "$work/$1.log"
+}
+
+# install_for_tests REQUIREMENT [OPTION...]: a ravine, and what its Python tests need, into the
+# virtual environment `test`, which the scripts share.
+install_for_tests() {
+  use_venv test
+  pip install --quiet --disable-pip-version-check "$@"
 }
 
 # loop_objects [FOLDER]: the objects of the loop, one a line, of a Release build, made if not given.

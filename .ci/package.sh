@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The wheel and the source distribution: what is in them, and that they work where there is only
-# NumPy.
+# NumPy. Without CUDA: cuda.sh looks at the wheel that has it.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv package build
+export CMAKE_ARGS="${CMAKE_ARGS:-} -DRAVINE_CUDA=OFF"
 dist=$work/dist
 rm -rf "$dist"
 

@@ -4,15 +4,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv tools cmake ninja
 
-run_tests() {
-  ctest --test-dir "$work/$1" --parallel "$CMAKE_BUILD_PARALLEL_LEVEL" --timeout 180 \
-    --output-on-failure >"$work/$1.log" 2>&1 || {
-    cat "$work/$1.log"
-    return 1
-  }
-  grep 'tests passed' "$work/$1.log"
-}
-
 echo "Release"
 build release -DCMAKE_BUILD_TYPE=Release -DRAVINE_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 run_tests release

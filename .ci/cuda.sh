@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The wheel with the CUDA backend, made for all architectures from the source distribution: its
+# kernels as they were compiled, what is in it, and the Python tests with it where there need not be
+# a GPU. It stays in $RAVINE_CI_DIR/cuda, if that is set, for a machine that has one (.ci/gpu).
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/common.sh"
+source "$here/cuda_tools.sh"
+use_venv cuda_tools build cmake ninja
+use_nvcc
+use_disassembler
+
+kept=$work/cuda/kept log=$work/cuda/build.log module=$work/cuda/module
+rm -rf "$work/cuda"
+mkdir -p "$kept" "$module"
+# The very kernels of this wheel are looked at, so nvcc is to tell and keep more as it compiles them.
+NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:-} -Xptxas=-v --keep --keep-dir=$kept" \
+  python -m build --outdir "$work/cuda" -C cmake.define.RAVINE_CUDA=ON "$root" >"$log" 2>&1 ||
+  { cat "$log"; exit 1; }
+wheel=$(echo "$work"/cuda/*.whl)
+
+python - "$wheel" "$module" <<'PYTHON'
+import pathlib
+import sys
+import zipfile
+
+wheel = pathlib.Path(sys.argv[1])
+(extension,) = [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".so")]
+zipfile.ZipFile(wheel).extract(extension, sys.argv[2])
+assert wheel.stat().st_size < 5e6, wheel.stat().st_size
+print(f"wheel: {wheel.stat().st_size / 1e6:.2f} MB")
+PYTHON
+extension=$(echo "$module"/ravine/_core.*.so)
+"$here/check_kernels.sh" "$log" "$kept" "$extension"
+rm -rf "$kept"
+# CUDA's runtime is in it; the driver is asked for by name when it is needed.
+others=$(readelf --dynamic "$extension" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+  grep -vE '^(libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|ld-linux.*)\.so\.[0-9]+$' || true)
+if [[ -n $others ]]; then
+  echo "cuda: $extension needs $others" >&2
+  exit 1
+fi
+
+# Where nvcc is found it is used unasked.
+cmake -S "$root" -B "$work/cuda/auto" -G Ninja >"$work/cuda/auto.log" || true
+grep -qF 'CUDA backend ON (RAVINE_CUDA=AUTO)' "$work/cuda/auto.log" ||
+  { cat "$work/cuda/auto.log"; exit 1; }
+
+(
+  use_venv cuda_installed "$wheel"
+  cd "$work"
+  python - <<'PYTHON'
+import numpy as np
+import ravine
+from ravine import _core
+
+assert _core.has_cuda(), "the wheel has no CUDA backend"
+w = np.ones(3, np.float32)
+optimizer = ravine.SGD(0.5)
+optimizer.build([w])
+optimizer.apply([np.ones(3, np.float32)])
+assert (w == 0.5).all(), w
+assert set(_core.cuda_counts().values()) == {0}, _core.cuda_counts()
+print("installed: the wheel has its CUDA backend, and leaves it alone for NumPy's arrays")
+PYTHON
+)
+
+install_for_tests "$wheel[test]"
+# Of the same version, another one that is there would stay.
+pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+cd "$root"
+pytest "$@"
