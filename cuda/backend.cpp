@@ -28,10 +28,6 @@ ArrayTypes types_of(std::span<const Row> rows) {
   return has_single ? ArrayTypes::mixed : ArrayTypes::double_precision;
 }
 
-bool is_default(Stream stream) {
-  return stream == nullptr || reinterpret_cast<std::uintptr_t>(stream) == 1;  // cudaStreamLegacy
-}
-
 /// Which kernels a rule has: another for other formulas, whatever the numbers.
 std::type_index formula_of(const AnyRule& any_rule) {
   std::type_index formula = typeid(void);
@@ -47,6 +43,12 @@ NormBound norm_bound(const Options& options) {
   if (options.clipnorm) return {NormBound::of_each, *options.clipnorm};
   if (options.global_clipnorm) return {NormBound::of_all, *options.global_clipnorm};
   return {};
+}
+
+void refuse_rate_in_capture(Stream stream) {
+  if (!runtime::is_capturing(stream)) return;
+  throw ArgumentError(
+      "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
 }
 
 /// Writes the head of `Progress`.
@@ -78,23 +80,22 @@ struct Backend::State {
 
   const Tables& tables() const { return device_tables.tables(); }
 
-  /// Lets what is put on the stream wait for the last step, if that was on another.
+  /// Lets what is put on the stream wait for the last step. Always, if the host may not wait: a
+  /// stream that is gone may have left its handle to another.
   void follow_last(Stream stream, bool capturing) {
-    if (!last_stream || *last_stream == stream) return;
-    if (!is_default(*last_stream)) event.record(*last_stream);
+    if (!last_stream) return;
     // A graph cannot wait for what is not part of it.
-    if (capturing) {
-      event.synchronize();
-    } else {
+    if (!capturing) {
       event.let_wait(stream);
+    } else if (*last_stream != stream) {
+      event.synchronize();
     }
   }
 
-  /// To be called when a step has been put on the stream.
-  void set_last(Stream stream) {
-    last_stream = stream;
-    // Later it may not be touched: not while another stream is captured.
-    if (is_default(stream)) event.record(stream);
+  /// To be called when a step has been put on the stream. What a graph holds is not awaited.
+  void set_last(Stream stream, bool capturing) {
+    if (!capturing) event.record(stream);
+    if (!capturing || last_stream) last_stream = stream;
   }
 };
 
@@ -104,9 +105,13 @@ Backend::Backend(const Device& device, std::span<const Row> rows) {
 }
 
 Backend::~Backend() {
-  if (!state_) return;
-  const runtime::CurrentDevice current(state_->device);
-  state_.reset();
+  // A forked child, or a process that ends, has no device to make current, and nothing to free.
+  try {
+    const runtime::CurrentDevice current(state_->device);
+    state_.reset();
+  } catch (const Error&) {
+    state_.reset();
+  }
 }
 
 void Backend::prepare(const AnyRule& any_rule, std::int64_t iteration, const LossScale* loss_scale,
@@ -120,12 +125,15 @@ void Backend::prepare(const AnyRule& any_rule, std::int64_t iteration, const Los
   if (loss_scale != nullptr) progress.loss_scale = *loss_scale;
   std::visit([&](const auto& rule) { std::memcpy(progress.rule, &rule, sizeof rule); }, any_rule);
   runtime::copy_to_device(tables.progress, &progress, sizeof progress);
-  runtime::copy_to_device(tables.received, received.data(), received.size());
   state_->loaded = formula_of(any_rule);
   state_->last_stream.reset();  // all of the device's work is done
   state_->rule_index = any_rule.index();
   state_->scales = loss_scale != nullptr;
   state_->counts_on_device |= state_->scales;
+  // Steps that the host counts would leave it there, and what is captured later begins a window.
+  if (state_->counts_on_device) {
+    runtime::copy_to_device(tables.received, received.data(), received.size());
+  }
 }
 
 bool Backend::counts_in_step(const AnyRule& rule, const Options& options, bool scales,
@@ -148,9 +156,19 @@ bool Backend::counts_in_step(const AnyRule& rule, const Options& options, bool s
 
 void Backend::wait_for(Stream producer, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
+  if (runtime::is_capturing(producer) != runtime::is_capturing(stream)) {
+    throw ArgumentError(
+        "Gradients are made on another stream than that of the step, and only one of the two is "
+        "captured in a CUDA graph. Make both on the stream that is captured.");
+  }
   runtime::Event made;
   made.record(producer);
   made.let_wait(stream);
+}
+
+void Backend::let_wait(Stream stream) {
+  const runtime::CurrentDevice current(state_->device);
+  if (state_->last_stream && !runtime::is_capturing(stream)) state_->event.let_wait(stream);
 }
 
 void Backend::step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
@@ -169,7 +187,7 @@ void Backend::step(const AnyRule& rule, const Options& options, double learning_
   update(tables, types, Counting::on_device, rule, passes, learning_rate, 1, 0,
          bound.kind != NormBound::none, stream);
   state_->counts_on_device = true;
-  state_->set_last(stream);
+  state_->set_last(stream, capturing);
 }
 
 void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
@@ -189,7 +207,7 @@ void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
          bound.kind != NormBound::none, stream);
   rule = advanced;
   state_->rule_index = rule.index();
-  state_->set_last(stream);
+  state_->set_last(stream, false);
 }
 
 void Backend::accumulate(const Passes& passes, std::span<const Row> rows, Stream stream) {
@@ -197,7 +215,7 @@ void Backend::accumulate(const Passes& passes, std::span<const Row> rows, Stream
   state_->follow_last(stream, false);
   state_->device_tables.send_gradients(rows, state_->was_captured, stream);
   cuda::accumulate(state_->tables(), passes, stream);
-  state_->set_last(stream);
+  state_->set_last(stream, false);
 }
 
 void Backend::overwrite(std::span<const Row> rows, Stream stream) {
@@ -207,7 +225,7 @@ void Backend::overwrite(std::span<const Row> rows, Stream stream) {
   state_->was_captured |= capturing;
   state_->device_tables.send_gradients(rows, state_->was_captured, stream);
   cuda::overwrite(state_->tables(), stream);
-  state_->set_last(stream);
+  state_->set_last(stream, capturing);
 }
 
 bool Backend::counts_on_device() const { return state_->counts_on_device; }
@@ -232,17 +250,15 @@ void Backend::read_progress(AnyRule& any_rule, std::int64_t& iteration, LossScal
 
 void Backend::set_learning_rate(double learning_rate, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
-  if (runtime::is_capturing(stream)) {
-    throw ArgumentError(
-        "learning_rate cannot be set while a CUDA graph is captured: set it between replays.");
-  }
+  refuse_rate_in_capture(stream);
   state_->follow_last(stream, false);
   send_rates(state_->tables(), learning_rate, 0, 0, stream);
-  state_->set_last(stream);
+  state_->set_last(stream, false);
 }
 
 void Backend::set_learning_rates(std::int64_t begin, std::span<const double> rates, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
+  refuse_rate_in_capture(stream);
   std::vector<std::uint64_t> words(rates.size());
   std::ranges::transform(rates, words.begin(),
                          [](double rate) { return std::bit_cast<std::uint64_t>(rate); });
@@ -250,7 +266,7 @@ void Backend::set_learning_rates(std::int64_t begin, std::span<const double> rat
   store(state_->tables().rates, words, stream);
   send_rates(state_->tables(), rates.front(), begin, static_cast<std::int64_t>(rates.size()),
              stream);
-  state_->set_last(stream);
+  state_->set_last(stream, false);
 }
 
 const float* Backend::loss_scale() const {

@@ -41,8 +41,12 @@ class Backend {
   bool counts_in_step(const AnyRule& rule, const Options& options, bool scales,
                       std::int64_t iteration, Stream stream) const;
 
-  /// Lets a step on `stream` wait for what is made on `producer`.
+  /// Lets a step on `stream` wait for what is made on `producer`. Throws `ArgumentError` if only
+  /// one of them is captured.
   void wait_for(Stream producer, Stream stream);
+
+  /// Lets what is put on `stream` wait for the last step.
+  void let_wait(Stream stream);
 
   /// One call, where the device counts: it updates the rows, accumulates or does nothing.
   void step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,

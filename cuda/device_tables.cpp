@@ -113,15 +113,18 @@ void DeviceTables::send_gradients(std::span<const Row> rows, bool all, Stream st
     std::memcpy(marks + i, &mark, 1);
   }
   const auto differs = [&](std::size_t begin, std::size_t end) {
-    return all || !std::equal(next_.begin() + static_cast<std::ptrdiff_t>(begin),
-                              next_.begin() + static_cast<std::ptrdiff_t>(end),
-                              sent_.begin() + static_cast<std::ptrdiff_t>(begin));
+    return all || !is_known_ ||
+           !std::equal(next_.begin() + static_cast<std::ptrdiff_t>(begin),
+                       next_.begin() + static_cast<std::ptrdiff_t>(end),
+                       sent_.begin() + static_cast<std::ptrdiff_t>(begin));
   };
   const std::size_t begin = differs(0, rows.size()) ? 0 : rows.size();
   const std::size_t end = differs(rows.size(), next_.size()) ? next_.size() : rows.size();
   if (begin == end) return;
+  is_known_ = false;
   store(tables_.gradients + begin, std::span(next_).subspan(begin, end - begin), stream);
   sent_ = next_;
+  is_known_ = true;
 }
 
 }  // namespace ravine::cuda

@@ -34,6 +34,7 @@ class DeviceTables {
   Tables tables_{};
   // Gradients and behind them marks, as words: what the device has, and what it is to have.
   std::vector<std::uint64_t> sent_, next_;
+  bool is_known_ = true;  // what the device has: not if a launch failed
   bool was_captured_ = false;
 };
 

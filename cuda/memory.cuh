@@ -3,6 +3,7 @@
 // instructions by name.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,7 +43,7 @@ __device__ __forceinline__ Words<bytes> read(const void* address) {
     }
   }
 #else
-  struct alignas(bytes < 16 ? bytes : 16) Aligned {
+  struct alignas(std::min(bytes, 16)) Aligned {
     Words<bytes> words;
   };
   words = static_cast<const Aligned*>(address)->words;
@@ -69,7 +70,7 @@ __device__ __forceinline__ void write(void* address, const Words<bytes>& words) 
                  : "memory");
   }
 #else
-  struct alignas(bytes < 16 ? bytes : 16) Aligned {
+  struct alignas(std::min(bytes, 16)) Aligned {
     Words<bytes> words;
   };
   static_cast<Aligned*>(address)->words = words;

@@ -212,10 +212,10 @@ __global__ void __launch_bounds__(block_threads) find_factors(FactorArguments<Ne
     tables.sums[blockIdx.x] = sum;
     __threadfence();
     is_last = atomicInc(tables.finished, gridDim.x - 1) == gridDim.x - 1;
+    __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
-  __threadfence();
   __shared__ double total;
   const double sum_of_all = sum_block(tables.sums, tables.row_count);
   if (threadIdx.x == 0) total = sum_of_all;

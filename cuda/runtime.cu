@@ -40,6 +40,8 @@ class Uncaptured {
 CudaCounts counts() { return {launches, synchronizations, allocations}; }
 
 void require_device(int index) {
+  static std::atomic<int> known{0};  // how many there are, once it was found
+  if (index >= 0 && index < known) return;
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) cudaGetLastError();
@@ -52,6 +54,7 @@ void require_device(int index) {
     throw UnavailableError("There is no GPU " + std::to_string(index) + ": " +
                            std::to_string(count) + " can be used.");
   }
+  known = count;
 }
 
 int device_of(const void* pointer) {

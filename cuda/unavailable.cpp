@@ -29,6 +29,7 @@ bool Backend::counts_in_step(const AnyRule&, const Options&, bool, std::int64_t,
   refuse();
 }
 void Backend::wait_for(Stream, Stream) { refuse(); }
+void Backend::let_wait(Stream) { refuse(); }
 void Backend::step(const AnyRule&, const Options&, double, bool, std::span<const Row>, Stream) {
   refuse();
 }

@@ -43,7 +43,6 @@ struct Plan::State {
 
   void check(const AnyRule& rule, const Options& options, std::size_t gradients) const;
   std::int64_t bind(std::span<const TensorView> gradients);
-  void wait_for_producers(std::span<const TensorView> gradients, Stream stream);
   void complete_window();
   double sum_squares(const Passes& passes);
   void find_clip_factors(const Options& options, double sum_of_all);
@@ -133,13 +132,14 @@ std::int64_t Plan::State::bind(std::span<const TensorView> gradients) {
   return present;
 }
 
-/// Lets the step wait for gradients that are made on other streams, once for each of these.
-void Plan::State::wait_for_producers(std::span<const TensorView> gradients, Stream stream) {
-  std::optional<Stream> last = stream;
+/// Calls `use` with each stream but that of the step on which gradients are made, at least once.
+template <class Use>
+void for_each_producer(std::span<const TensorView> gradients, Stream stream, const Use& use) {
+  Stream last = stream;
   for (const TensorView& gradient : gradients) {
-    if (!gradient.present || !gradient.producer || gradient.producer == last) continue;
-    last = gradient.producer;
-    if (last != stream) gpu->wait_for(*last, stream);
+    if (!gradient.present || gradient.producer.value_or(last) == last) continue;
+    last = *gradient.producer;
+    if (last != stream) use(last);
   }
 }
 
@@ -217,6 +217,7 @@ StepReport Plan::State::step_on_cpu(AnyRule& rule, const Options& options, doubl
 
 StepReport Plan::State::step_on_gpu(AnyRule& rule, const Options& options, double learning_rate,
                                     std::int64_t iteration, Stream stream, LossScale* loss_scale) {
+  const cpu::DefaultFloatingPoint mode;  // scalars are computed here
   const bool scales = loss_scale != nullptr;
   if (gpu->counts_in_step(rule, options, scales, iteration, stream)) {
     gpu->step(rule, options, learning_rate, scales, rows, stream);
@@ -252,10 +253,16 @@ StepReport Plan::step(AnyRule& rule, const Options& options, double learning_rat
   }
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
   const std::int64_t present = state.bind(gradients);
-  if (state.gpu) state.wait_for_producers(gradients, stream);
-  StepReport report =
-      state.gpu ? state.step_on_gpu(rule, options, learning_rate, iteration, stream, loss_scale)
-                : state.step_on_cpu(rule, options, learning_rate, iteration, loss_scale);
+  StepReport report;
+  if (!state.gpu) {
+    report = state.step_on_cpu(rule, options, learning_rate, iteration, loss_scale);
+  } else {
+    for_each_producer(gradients, stream,
+                      [&](Stream producer) { state.gpu->wait_for(producer, stream); });
+    report = state.step_on_gpu(rule, options, learning_rate, iteration, stream, loss_scale);
+    // What is made next where the gradients were may take their memory.
+    for_each_producer(gradients, stream, [&](Stream producer) { state.gpu->let_wait(producer); });
+  }
   report.gradients = present;
   return report;
 }
@@ -337,6 +344,11 @@ void Plan::set_learning_rates(std::int64_t begin, std::span<const double> rates,
   }
   const std::lock_guard lock(state_->mutex);
   if (state_->gpu) state_->gpu->set_learning_rates(begin, rates, stream);
+}
+
+void Plan::let_wait(Stream stream) {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->gpu) state_->gpu->let_wait(stream);
 }
 
 const float* Plan::loss_scale() const { return state_->gpu ? state_->gpu->loss_scale() : nullptr; }

@@ -117,6 +117,7 @@ class BoundPlan {
   }
 
   void prepare(const BoundRule& bound, const LossScale* loss_scale) {
+    const py::gil_scoped_release release;
     plan_.prepare(bound.rule, bound.calls, loss_scale);
   }
   bool counts_on_device() const { return plan_.counts_on_device(); }
@@ -131,8 +132,9 @@ class BoundPlan {
                           std::uintptr_t stream) {
     plan_.set_learning_rates(begin, rates, reinterpret_cast<Stream>(stream));
   }
-  /// Where the loss scale is on the GPU.
-  std::uintptr_t loss_scale_address() const {
+  /// Where the loss scale is on the GPU, for what is put on the stream to read.
+  std::uintptr_t loss_scale_address(std::uintptr_t stream) {
+    plan_.let_wait(reinterpret_cast<Stream>(stream));
     return reinterpret_cast<std::uintptr_t>(plan_.loss_scale());
   }
   bool is_capturing(std::uintptr_t stream) const {
@@ -209,6 +211,7 @@ class BoundPlan {
         }
         gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       }
+      gradients_[i].weak = py::object();  // what follows writes over what it knows
       views[i] = view_of(gradient, {"Gradient", i, names_[i]}, gradients_[i].storage);
       if (is_on_gpu() && is_cupy_array(gradient)) {
         views[i].producer = producer_;
@@ -302,7 +305,7 @@ void bind_plan(py::module_& module) {
            py::arg("stream") = 0)
       .def("set_learning_rates", &BoundPlan::set_learning_rates, py::arg("begin"), py::arg("rates"),
            py::arg("stream") = 0)
-      .def_property_readonly("loss_scale_address", &BoundPlan::loss_scale_address)
+      .def("loss_scale_address", &BoundPlan::loss_scale_address, py::arg("stream"))
       .def("is_capturing", &BoundPlan::is_capturing, py::arg("stream"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);

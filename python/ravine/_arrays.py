@@ -187,9 +187,12 @@ def zeros_like_each(
     return result
 
 
-def device_scalar(address: int, device: int) -> Any:
-    """Return a float32 of a GPU's memory as a CuPy array without axes: its value now."""
-    return _cuda.scalar(address, device)
+def device_scalar(address: Callable[[int], int], device: int) -> Any:
+    """Return a float32 of a GPU's memory as a CuPy array without axes: its value now.
+
+    `address` is called with CuPy's current stream, on which it is going to be read.
+    """
+    return _cuda.scalar(address(_cuda.current_stream(device)), device)
 
 
 # --- Values of arrays, to and from the host

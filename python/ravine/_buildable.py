@@ -265,6 +265,7 @@ class Buildable(Configurable):
         """Step with a loss scale from now on."""
         with self._lock:
             if self._plan is not None:
+                self._refuse_capture("A loss scale cannot be added")
                 self._read_progress()
                 self._plan.prepare(self._rule, loss_scale)
             self.loss_scale_factor = None

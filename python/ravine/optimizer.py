@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TypeVar, Unpack
 
 from ravine import _learning_rate
@@ -253,7 +254,10 @@ class Optimizer(Buildable):
             return _learning_rate.at_step(rate, self._rule.calls)
         if self._rule.calls >= self._rates_end:
             begin = self._calls
-            rates = [_learning_rate.at_step(rate, begin + i) for i in range(_RATES_AHEAD)]
+            rates = [_learning_rate.at_step(rate, begin)]
+            with suppress(Exception):  # it may end sooner: it is asked again then, and says so
+                while len(rates) < _RATES_AHEAD:
+                    rates.append(_learning_rate.at_step(rate, begin + len(rates)))
             plan.set_learning_rates(begin, rates, stream)
             self._rates_end = begin + len(rates)
         return 0.0  # not asked for: those on the device go before it

@@ -180,6 +180,20 @@ TEST_P(CudaCountingInAnyOrder, AMissingGradientIsFinite) {
   recorded.expect_equal();
 }
 
+TEST_P(CudaCountingInAnyOrder, ACallThatIsLeftOutLeavesTheWindowAlone) {
+  const Options options = options_with([](Options& o) { o.gradient_accumulation_steps = 2; });
+  Recorded recorded(mixed, Nadam{}, options);
+  recorded.twins.set_loss_scale({.dynamic_growth_steps = 9, .dynamic_scale = 64.0f});
+  recorded.eager_in_place(0.1, {}, nan);
+  recorded.eager_in_place(0.1, {0, 3});
+  recorded.eager_in_place(0.1, {0, 3});  // the end of a window without gradients of these
+  recorded.expect_equal();
+  recorded.eager_in_place(0.1);
+  recorded.eager_in_place(0.1, {0}, nan);
+  recorded.eager_in_place(0.1, {0, 3});  // of one with
+  recorded.expect_equal();
+}
+
 TEST_P(CudaCountingInAnyOrder, ALossScaleThatIsLoadedGoesOn) {
   const Options options = options_with([](Options& o) { o.gradient_accumulation_steps = 2; });
   Recorded recorded(mixed, Nadam{}, options);
@@ -253,6 +267,18 @@ TEST_P(CudaCountingInAnyOrder, RatesAreThoseOfTheIteration) {
     twins.step(options, 0.3, iteration, {}, b);
     twins.expect_equal();
   }
+}
+
+TEST_P(CudaCountingInAnyOrder, RatesMayBeSetOnAnotherStreamThanTheLast) {
+  Twins twins(mixed, SGD{});
+  twins.set_loss_scale({});
+  const Stream a = emulator::create_stream(), b = emulator::create_stream();
+  for (std::int64_t iteration = 0; iteration < 6; ++iteration) {
+    const double rate = 1.0 / static_cast<double>(iteration + 1);
+    twins.gpu.plan->set_learning_rates(iteration, {&rate, 1}, iteration % 2 == 0 ? a : b);
+    twins.step({}, rate, iteration, {}, b);
+  }
+  twins.expect_equal();
 }
 
 }  // namespace

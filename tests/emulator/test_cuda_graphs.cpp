@@ -159,7 +159,9 @@ TEST_P(CudaGraphsInAnyOrder, AStepMayBeCapturedAfterOneOnTheDefaultStream) {
     recorded.eager(0.1);
     recorded.stream = stream;
     if (is_prepared_again) recorded.plan().prepare(recorded.twins.gpu.rule, 1);
+    const std::int64_t before = cuda_counts().synchronizations;
     recorded.capture();
+    EXPECT_EQ(cuda_counts().synchronizations - before, is_prepared_again ? 0 : 1);
     recorded.replay(3);
     recorded.stream = nullptr;
     recorded.eager(0.2);

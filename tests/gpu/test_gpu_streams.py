@@ -73,12 +73,24 @@ def test_step_runs_on_the_stream_that_is_named(xp, emulated, name):
     there = pair.put(grads)
     emulated.synchronize_all()
     pair.gpu.apply(there, stream=NAMES[name](stream))
-    xp.cuda.get_current_stream().synchronize()
+    new_stream(xp).synchronize()
     assert emulated.outstanding() > 0
     stream.synchronize()
     assert emulated.outstanding() == 0
     pair.cpu.apply(grads)
     pair.assert_equal()
+
+
+def test_memory_of_gradients_is_not_used_again_before_the_step(xp, emulated):
+    w = xp.zeros(5000, np.float32)
+    optimizer = ravine.SGD(1.0)
+    optimizer.build([w])
+    g = xp.ones(5000, np.float32)
+    optimizer.apply([g], stream=new_stream(xp))
+    assert emulated.outstanding() > 0
+    # What CuPy does next with this memory, on its current stream, comes after the step.
+    xp.cuda.get_current_stream().synchronize()
+    assert emulated.outstanding() == 0
 
 
 def test_current_stream_is_the_default(cupy, emulated):

@@ -103,6 +103,9 @@ class Plan {
   /// given, until `set_learning_rate`.
   void set_learning_rates(std::int64_t begin, std::span<const double> rates,
                           Stream stream = nullptr);
+  /// Lets what is put on the stream from now on wait for the last step, on whichever stream that
+  /// was.
+  void let_wait(Stream stream);
   /// The address, on the device, of the loss scale of the next step; nullptr on the CPU.
   const float* loss_scale() const;
   /// Whether the device counts.
