@@ -23,7 +23,8 @@ class Memory:
     def __init__(self, nbytes):
         _release_freed()
         address = ctypes.c_void_p()
-        if nbytes and _libc.posix_memalign(ctypes.byref(address), _ALIGNMENT, nbytes):
+        size, alignment = ctypes.c_size_t(nbytes), ctypes.c_size_t(_ALIGNMENT)
+        if nbytes and _libc.posix_memalign(ctypes.byref(address), alignment, size):
             raise MemoryError(nbytes)
         self.address = address.value or 0
         self.nbytes = nbytes

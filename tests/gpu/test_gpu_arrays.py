@@ -155,3 +155,15 @@ def test_many_owners_of_one_block(xp):
     assert_same(values, np.full(10, -1, np.float32))
     optimizer.apply(g)
     assert optimizer.iterations == 2
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 1e9}], ids=["plain", "norm"])
+def test_more_than_two_to_the_31_elements(xp, options):
+    size = 2**31 + 5001
+    w, g = xp.zeros(size, np.float16), xp.ones(size, np.float16)
+    optimizer = ravine.SGD(0.5, **options)
+    optimizer.build([w])
+    optimizer.apply([g])
+    for begin in (0, 2**30, 2**31 - 100, 2**31, size - 4097, size - 1):
+        assert (w[begin : begin + 5000].get() == -0.5).all()
