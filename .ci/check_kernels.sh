@@ -36,7 +36,7 @@ must_fail() {
   fi
   ((++count))
 }
-of='/entry function .*update_float32.*sm_90/,/Used/'
+of='/entry function .*update_plainIL[^E]*E0E.*sm_90/,/Used/'
 must_fail check_registers "$log" "$of s/Used [0-9]+/Used 65/" 'takes 65 registers of 64'
 must_fail check_registers "$log" "$of s/0 bytes spill stores/8 bytes spill stores/" 'spills to it'
 must_fail check_registers "$log" "$of s/0 bytes stack frame/8 bytes stack frame/" 'has a stack'
@@ -48,13 +48,13 @@ must_fail check_ptx "$folder" '0,/div\.rn\.f32/ s//div.approx.f32/' ' 1 div.appr
 must_fail check_ptx "$folder" '0,/sqrt\.rn\.f32/ s//sqrt.rn.ftz.f32/' ' 1 sqrt.rn.ftz.f32'
 must_fail check_ptx "$folder" '0,/cvt\.rn\.f32/ s//cvt.rz.f32/' ' 1 cvt.rz.f32'
 must_fail check_ptx "$folder" '0,/st\.global\.f64/ s//red.global.add.f64/' ' 1 red.global.add.f64'
-must_fail check_ptx "$folder" 's/(entry .*)update_float32/\1update_float23/' '90: without'
-of='/Function : .*update_float32/,/Function : /'
+must_fail check_ptx "$folder" 's/(entry .*)update_plain/\1update_plane/' '90: without'
+of='/Function : .*update_plainIL[^E]*E0E/,/Function : /'
 must_fail check_sass "$listing" "$of s/LDG\\.E\\.128/LDG.E.64/" '0 LDG of 16 bytes, expected'
 must_fail check_sass "$listing" "$of s/STG\\.E\\.128/STG.E.64/" '0 STG of 16 bytes, expected'
 must_fail check_sass "$listing" "$of s/LDG\\.E /LD.E /" ' LD'
 must_fail check_sass "$listing" "$of s/LDG\\.E\\.64/LDL.64/" ' LDL'
 must_fail check_sass "$listing" 's/code for sm_120/code for sm_90/' "expected ['100', '120'"
-must_fail check_sass "$listing" 's/update_float32/update_float23/' 'no kernel is called update_float32'
+must_fail check_sass "$listing" 's/update_plain/update_plane/' 'no kernel is called update_plain'
 rm -rf "$spoiled" "$spoiled.log" "$listing"
 echo "check_kernels: each of $count planted faults is found"

@@ -14,7 +14,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from kernels import FAST, check_coverage, demangle, finish
+from kernels import FAST, UPDATE, check_coverage, demangle, finish
 
 LINE = re.compile(
     r"code for sm_(?P<architecture>\d+)"
@@ -33,10 +33,10 @@ def memory_of(words):
 def complaints(name, counts):
     """Compare the loads and stores of a fast kernel with what they must be."""
     result = [f"{n} {operation}" for (operation, _), n in counts.items() if operation in SLOW]
-    if not name.startswith("update_float32<"):
+    if not name.startswith(UPDATE):
         return result if counts["LDG", "128"] else [*result, "no loads of 16 bytes"]
     written = counts["STG", "32"]
-    read = written + 1 + name.startswith("update_float32<true")
+    read = written + 1 + name.startswith(UPDATE + "true")
     if written == 0:
         result.append("no stores of 4 bytes")
     for operation, expected in (("LDG", read), ("STG", written)):

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Where the time goes: the update of a model of float32 arrays, and the sums for its norms.
-FAST = ("update_float32<", "sum_tiles<true>")
+# Where the time goes: the update of a model of float32 arrays, and its norms.
+UPDATE = "update_plain<(DType)0, "
+FAST = (UPDATE, "find_norms<PlainGradients<(DType)0>")
 
 
 def architectures():

@@ -18,14 +18,17 @@ namespace ravine::cuda {
 namespace {
 
 ArrayTypes types_of(std::span<const Row> rows) {
-  bool is_float32 = true, has_single = false, has_double = false;
+  bool is_one = true, has_single = false, has_double = false;
   for (const Row& row : rows) {
-    is_float32 &= row.w.dtype == DType::float32 && (!row.updates || row.g.dtype == DType::float32);
+    is_one &= row.w.dtype == rows[0].w.dtype && (!row.updates || row.g.dtype == row.w.dtype);
     (arithmetic_dtype(row.w.dtype) == DType::float64 ? has_double : has_single) = true;
   }
-  if (is_float32) return ArrayTypes::float32;
-  if (!has_double) return ArrayTypes::single_precision;
-  return has_single ? ArrayTypes::mixed : ArrayTypes::double_precision;
+  if (has_double) return has_single ? ArrayTypes::mixed : ArrayTypes::double_precision;
+  if (!is_one) return ArrayTypes::single_precision;
+  const DType dtype = rows.empty() ? DType::float32 : rows[0].w.dtype;
+  return dtype == DType::float32   ? ArrayTypes::float32
+         : dtype == DType::float16 ? ArrayTypes::float16
+                                   : ArrayTypes::bfloat16;
 }
 
 /// Which kernels a rule has: another for other formulas, whatever the numbers.
@@ -68,6 +71,7 @@ void require(const Device& device) { runtime::require_device(device.index); }
 struct Backend::State {
   int device;
   DeviceTables device_tables;
+  ArrayTypes types{};
   runtime::Event event;
   std::optional<Stream> last_stream;      // none: all is done
   std::optional<std::size_t> rule_index;  // of the rule whose state is on the device
@@ -171,16 +175,21 @@ void Backend::let_wait(Stream stream) {
   if (state_->last_stream && !runtime::is_capturing(stream)) state_->event.let_wait(stream);
 }
 
+void Backend::take(std::span<const Row> rows) {
+  state_->types = types_of(rows);
+  state_->device_tables.take(rows);
+}
+
 void Backend::step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
-                   std::span<const Row> rows, Stream stream) {
+                   Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   const bool capturing = runtime::is_capturing(stream);
   state_->follow_last(stream, capturing);
   // The device marks those gradients itself that are missing when a window ends.
   state_->was_captured |= capturing;
-  state_->device_tables.send_gradients(rows, state_->was_captured || options.window() > 1, stream);
+  state_->device_tables.send(state_->was_captured || options.window() > 1, stream);
   const Tables& tables = state_->tables();
-  const ArrayTypes types = types_of(rows);
+  const ArrayTypes types = state_->types;
   const Passes passes = options.passes(learning_rate, 0);
   const NormBound bound = norm_bound(options);
   advance(tables, types, rule, passes, bound, scales, capturing ? nullptr : &learning_rate, stream);
@@ -191,12 +200,12 @@ void Backend::step(const AnyRule& rule, const Options& options, double learning_
 }
 
 void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
-                  std::int64_t iteration, std::span<const Row> rows, Stream stream) {
+                  std::int64_t iteration, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   state_->follow_last(stream, false);
-  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
+  state_->device_tables.send(state_->was_captured, stream);
   const Tables& tables = state_->tables();
-  const ArrayTypes types = types_of(rows);
+  const ArrayTypes types = state_->types;
   const Passes passes = options.passes(learning_rate, iteration);
   const NormBound bound = norm_bound(options);
   if (bound.kind != NormBound::none) find_clip_factors(tables, types, passes, bound, stream);
@@ -210,20 +219,20 @@ void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
   state_->set_last(stream, false);
 }
 
-void Backend::accumulate(const Passes& passes, std::span<const Row> rows, Stream stream) {
+void Backend::accumulate(const Passes& passes, Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   state_->follow_last(stream, false);
-  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
+  state_->device_tables.send(state_->was_captured, stream);
   cuda::accumulate(state_->tables(), passes, stream);
   state_->set_last(stream, false);
 }
 
-void Backend::overwrite(std::span<const Row> rows, Stream stream) {
+void Backend::overwrite(Stream stream) {
   const runtime::CurrentDevice current(state_->device);
   const bool capturing = runtime::is_capturing(stream);
   state_->follow_last(stream, capturing);
   state_->was_captured |= capturing;
-  state_->device_tables.send_gradients(rows, state_->was_captured, stream);
+  state_->device_tables.send(state_->was_captured, stream);
   cuda::overwrite(state_->tables(), stream);
   state_->set_last(stream, capturing);
 }

@@ -48,19 +48,22 @@ class Backend {
   /// Lets what is put on `stream` wait for the last step.
   void let_wait(Stream stream);
 
+  /// The rows as they are in the calls that follow. Needed only when they have changed.
+  void take(std::span<const Row> rows);
+
   /// One call, where the device counts: it updates the rows, accumulates or does nothing.
   void step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
-            std::span<const Row> rows, Stream stream);
+            Stream stream);
 
   /// One update of the rows, where the host counts; advances the rule.
   void run(AnyRule& rule, const Options& options, double learning_rate, std::int64_t iteration,
-           std::span<const Row> rows, Stream stream);
+           Stream stream);
 
   /// Adds the unscaled gradients to the accumulators, where the host counts.
-  void accumulate(const Passes& passes, std::span<const Row> rows, Stream stream);
+  void accumulate(const Passes& passes, Stream stream);
 
   /// Copies the averages into the variables of the rows that are updated.
-  void overwrite(std::span<const Row> rows, Stream stream);
+  void overwrite(Stream stream);
 
   /// Whether only the device knows the iteration.
   bool counts_on_device() const;

@@ -62,15 +62,17 @@ DeviceTables::DeviceTables(std::span<const Row> rows) {
   const std::size_t row_place = places.add<RowTable>(rows.size());
   const std::size_t chunk_place = places.add<ChunkTable>(chunks.size());
   const std::size_t gradient_place = places.add<std::uint64_t>(rows.size() + mark_words);
-  const std::size_t finished_place = places.add<unsigned>(1);
+  const std::size_t summed_tile_place = places.add<unsigned>(rows.size());
+  const std::size_t summed_row_place = places.add<unsigned>(1);
   const std::size_t progress_place = places.add<Progress>(1);
   const std::size_t received_place = places.add<std::uint64_t>(mark_words);
+  // Those of rows without elements stay 0.
+  const std::size_t sum_place = places.add<double>(rows.size());
   // Written before it is read, all that follows.
   const std::size_t filled = places.bytes();
   const std::size_t numbers_place = places.add<Numbers>(1);
   const std::size_t rate_place = places.add<double>(max_learning_rates);
   const std::size_t tile_place = places.add<double>(tiles);
-  const std::size_t sum_place = places.add<double>(rows.size());
   const std::size_t factor_place = places.add<double>(rows.size());
 
   std::vector<std::byte> image(filled);
@@ -89,17 +91,20 @@ DeviceTables::DeviceTables(std::span<const Row> rows) {
   tables_.sums = reinterpret_cast<double*>(base + sum_place);
   tables_.clip_factors = reinterpret_cast<double*>(base + factor_place);
   tables_.rates = reinterpret_cast<double*>(base + rate_place);
-  tables_.finished = reinterpret_cast<unsigned*>(base + finished_place);
+  tables_.summed_tiles = reinterpret_cast<unsigned*>(base + summed_tile_place);
+  tables_.summed_rows = reinterpret_cast<unsigned*>(base + summed_row_place);
   tables_.received = reinterpret_cast<std::uint8_t*>(base + received_place);
   tables_.progress = reinterpret_cast<Progress*>(base + progress_place);
   tables_.numbers = reinterpret_cast<Numbers*>(base + numbers_place);
   tables_.row_count = static_cast<std::uint32_t>(rows.size());
+  tables_.filled_rows = static_cast<std::uint32_t>(
+      std::ranges::count_if(rows, [](const Row& row) { return row.size > 0; }));
   tables_.chunk_count = static_cast<std::uint32_t>(chunks.size());
   sent_.resize(rows.size() + mark_words);
   next_.resize(sent_.size());
 }
 
-void DeviceTables::send_gradients(std::span<const Row> rows, bool all, Stream stream) {
+void DeviceTables::take(std::span<const Row> rows) {
   static_assert(sizeof(void*) == sizeof(std::uint64_t));
   auto* const marks = reinterpret_cast<std::byte*>(next_.data() + rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -112,19 +117,27 @@ void DeviceTables::send_gradients(std::span<const Row> rows, bool all, Stream st
                      row.updates, row.decays};
     std::memcpy(marks + i, &mark, 1);
   }
+  is_sent_ = false;
+}
+
+void DeviceTables::send(bool all, Stream stream) {
+  if (is_sent_ && !all) return;
   const auto differs = [&](std::size_t begin, std::size_t end) {
     return all || !is_known_ ||
            !std::equal(next_.begin() + static_cast<std::ptrdiff_t>(begin),
                        next_.begin() + static_cast<std::ptrdiff_t>(end),
                        sent_.begin() + static_cast<std::ptrdiff_t>(begin));
   };
-  const std::size_t begin = differs(0, rows.size()) ? 0 : rows.size();
-  const std::size_t end = differs(rows.size(), next_.size()) ? next_.size() : rows.size();
-  if (begin == end) return;
-  is_known_ = false;
-  store(tables_.gradients + begin, std::span(next_).subspan(begin, end - begin), stream);
-  sent_ = next_;
-  is_known_ = true;
+  const std::size_t rows = tables_.row_count;
+  const std::size_t begin = differs(0, rows) ? 0 : rows;
+  const std::size_t end = differs(rows, next_.size()) ? next_.size() : rows;
+  if (begin < end) {
+    is_known_ = false;
+    store(tables_.gradients + begin, std::span(next_).subspan(begin, end - begin), stream);
+    sent_ = next_;
+    is_known_ = true;
+  }
+  is_sent_ = true;
 }
 
 }  // namespace ravine::cuda

@@ -20,10 +20,13 @@ class DeviceTables {
 
   const Tables& tables() const { return tables_; }
 
+  /// The rows as they are from now on.
+  void take(std::span<const Row> rows);
+
   /// Points the device at the gradients of the rows, which takes one launch if any has moved. The
-  /// values travel with the launch. Once one was captured replays may leave others at any time, and
-  /// all are sent each time.
-  void send_gradients(std::span<const Row> rows, bool capturing, Stream stream);
+  /// values travel with the launch. Once one was captured replays may leave others at any time:
+  /// then all are to be sent each time.
+  void send(bool all, Stream stream);
 
  private:
   struct Release {
@@ -35,7 +38,7 @@ class DeviceTables {
   // Gradients and behind them marks, as words: what the device has, and what it is to have.
   std::vector<std::uint64_t> sent_, next_;
   bool is_known_ = true;  // what the device has: not if a launch failed
-  bool was_captured_ = false;
+  bool is_sent_ = false;  // what it is to have
 };
 
 }  // namespace ravine::cuda

@@ -18,8 +18,14 @@ enum class Counting {
   on_device,  ///< from `Numbers`, which `advance` has left
 };
 
-/// The types that all arrays of a step have, so that a kernel need not ask for each.
-enum class ArrayTypes { float32, single_precision, double_precision, mixed };
+/// The types that all variables and gradients of a step have, so that a kernel need not ask for
+/// each: one, or any that are computed in float32, in float64, or in both.
+enum class ArrayTypes { float32, float16, bfloat16, single_precision, double_precision, mixed };
+
+constexpr bool is_one_type(ArrayTypes types) {
+  return types == ArrayTypes::float32 || types == ArrayTypes::float16 ||
+         types == ArrayTypes::bfloat16;
+}
 
 /// Updates the rows that have a gradient and averages all. `rule` has advanced to update `t`.
 void update(const Tables& tables, ArrayTypes types, Counting counting, const AnyRule& rule,

@@ -12,10 +12,10 @@
 namespace ravine::cuda {
 namespace {
 
-/// Float32 arrays in an update whose numbers the host knows: rounded, so that they need no
-/// register.
+/// Arrays of one type that is computed in float32, in an update whose numbers the host knows:
+/// rounded, so that they need no register.
 template <class Step>
-struct Float32Arguments {
+struct PlainArguments {
   Tables tables;
   Step step;
   Average<float> average;
@@ -35,12 +35,17 @@ struct AnyArguments {
   Progress after;
 };
 
-/// The chunk of this block, updated by `step`, of which what is the variable's own is still to set.
+/// The chunk of this block in an update. After a norm they go from the last to the first: the
+/// gradients that it read last may still be in the cache.
+__device__ __forceinline__ ChunkTable own_chunk(const Tables& tables, bool clips_to_norm) {
+  return tables.chunks[clips_to_norm ? tables.chunk_count - 1 - blockIdx.x : blockIdx.x];
+}
+
+/// The chunk updated by `step`, of which what is the variable's own is still to set.
 template <class T, class Step, class SomePasses>
-__device__ __forceinline__ void update_chunk(const Tables& tables, Step step,
+__device__ __forceinline__ void update_chunk(const Tables& tables, ChunkTable chunk, Step step,
                                              const Average<T>& average, const SomePasses& passes,
                                              bool clips_to_norm) {
-  const ChunkTable chunk = tables.chunks[blockIdx.x];
   const RowTable& row = tables.rows[chunk.row];
   const Marks marks = tables.marks[chunk.row];
   if (clips_to_norm) step.clip.factor = T(tables.clip_factors[chunk.row]);
@@ -52,17 +57,31 @@ __device__ __forceinline__ void update_chunk(const Tables& tables, Step step,
       .run(static_cast<int>(left < chunk_elements ? left : chunk_elements));
 }
 
-template <bool averages, class Step>
-constexpr int min_blocks = decltype(Step::rule)::slot_count + averages > 3 ? 4 : 1;
-/// One block a chunk; four on a multiprocessor, that is, at most 64 registers.
-template <bool averages, class Step>
-__global__ void __launch_bounds__(block_threads, min_blocks<averages, Step>)
-    update_float32(const Float32Arguments<Step> arguments) {
+/// Blocks that share a multiprocessor, at least. With four a thread has 64 registers, with three 80.
+template <DType dtype, bool averages, class Step>
+constexpr int min_blocks =
+    decltype(Step::rule)::slot_count + averages <= 3 ? 1 : dtype == DType::float32 ? 4 : 3;
+
+/// One block a chunk.
+template <DType dtype, bool averages, class Step>
+__global__ void __launch_bounds__(block_threads, min_blocks<dtype, averages, Step>)
+    update_plain(const PlainArguments<Step> arguments) {
   const Tables& tables = arguments.tables;
   if (blockIdx.x == 0 && threadIdx.x == 0) *tables.progress = arguments.after;
   if (blockIdx.x >= tables.chunk_count) return;
-  update_chunk<float>(tables, arguments.step, arguments.average, PlainPasses<averages>{},
-                      arguments.clips_to_norm);
+  update_chunk<float>(tables, own_chunk(tables, arguments.clips_to_norm), arguments.step,
+                      arguments.average, PlainPasses<dtype, averages>{}, arguments.clips_to_norm);
+}
+
+/// Calls `use` with that kernel for arrays of these types.
+template <class Step, class Use>
+void with_plain_update(ArrayTypes types, bool averages, const Use& use) {
+  const auto of = [&]<DType dtype>() {
+    use(averages ? update_plain<dtype, true, Step> : update_plain<dtype, false, Step>);
+  };
+  if (types == ArrayTypes::float32) of.template operator()<DType::float32>();
+  if (types == ArrayTypes::float16) of.template operator()<DType::float16>();
+  if (types == ArrayTypes::bfloat16) of.template operator()<DType::bfloat16>();
 }
 
 /// Calls `visit(row, number of the row, element, T{})` for the elements of the chunk of this block.
@@ -125,13 +144,14 @@ __global__ void __launch_bounds__(block_threads) update_any(const AnyArguments<K
   const Action action = on_host ? Action::update : tables.numbers->action;
   if (action == Action::skip) return;
   if (action == Action::accumulate) return accumulate_chunk(tables, passes.gradient_scale);
+  const ChunkTable chunk = own_chunk(tables, arguments.clips_to_norm);
   const auto update = [&]<class U>(U) {
-    update_chunk<U>(tables, make_step<U>(kernel, passes, 1.0, true), Average<U>(passes),
+    update_chunk<U>(tables, chunk, make_step<U>(kernel, passes, 1.0, true), Average<U>(passes),
                     AllPasses{passes}, arguments.clips_to_norm);
   };
   if constexpr (sizeof...(T) == 1) {
     update(T{}...);
-  } else if (tables.rows[tables.chunks[blockIdx.x].row].dtype == DType::float64) {
+  } else if (tables.rows[chunk.row].dtype == DType::float64) {
     update(double{});
   } else {
     update(float{});
@@ -159,13 +179,13 @@ void update(const Tables& tables, ArrayTypes types, Counting counting, const Any
   after.iteration = iteration + 1;
   const auto with_kernel = [&]<class Kernel>(const Kernel& kernel) {
     static_assert(sizeof(Kernel) <= sizeof(Numbers::kernel));
-    if (types == ArrayTypes::float32 && counting == Counting::on_host && is_plain(passes)) {
-      const Float32Arguments<Float32Step<Kernel>> arguments{
+    if (is_one_type(types) && counting == Counting::on_host && is_plain(passes)) {
+      const PlainArguments<Float32Step<Kernel>> arguments{
           tables, make_step<float>(kernel, passes, 1.0, true), Average<float>(passes),
           clips_to_norm, after};
-      const auto update = passes.averages ? update_float32<true, Float32Step<Kernel>>
-                                          : update_float32<false, Float32Step<Kernel>>;
-      return launch(update, blocks, block_threads, stream, arguments);
+      return with_plain_update<Float32Step<Kernel>>(types, passes.averages, [&](auto update) {
+        launch(update, blocks, block_threads, stream, arguments);
+      });
     }
     const AnyArguments<Kernel> arguments{tables, counting, clips_to_norm, kernel, passes, after};
     const auto update = types == ArrayTypes::mixed              ? update_any<Kernel, float, double>
@@ -184,8 +204,12 @@ void update(const Tables& tables, ArrayTypes types, Counting counting, const Any
 
 void load_kernels(const AnyRule& any_rule) {
   const auto load_updates = []<class Kernel>(const Kernel&) {
-    load(update_float32<false, Float32Step<Kernel>>);
-    load(update_float32<true, Float32Step<Kernel>>);
+    for (const ArrayTypes types :
+         {ArrayTypes::float32, ArrayTypes::float16, ArrayTypes::bfloat16}) {
+      for (const bool averages : {false, true}) {
+        with_plain_update<Float32Step<Kernel>>(types, averages, [](auto update) { load(update); });
+      }
+    }
     load(update_any<Kernel, float>);
     load(update_any<Kernel, double>);
     load(update_any<Kernel, float, double>);

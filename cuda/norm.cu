@@ -1,163 +1,25 @@
 // Norms by the same tree as on the CPU (docs/semantics.md), the factors by which they clip, and
 // where the device counts, what follows from them.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <variant>
 
-#include "elements.cuh"
 #include "kernels.hpp"
 #include "launch.cuh"
 #include "move_on.cuh"
-#include "ravine/passes.hpp"
+#include "tile.cuh"
 
 namespace ravine::cuda {
 namespace {
 
-constexpr int lanes_a_thread = 4;
-constexpr std::int64_t row_lanes = warp_threads * lanes_a_thread;  // of a tile
-constexpr std::int64_t tile_rows = tile_size / row_lanes;
-constexpr std::int64_t tiles_a_chunk = chunk_elements / tile_size;
-constexpr std::int64_t warps_a_block = block_threads / warp_threads;
-constexpr std::int64_t chunks_a_block = warps_a_block / tiles_a_chunk;
-
-/// 32 values to 1 by halving; all threads of the warp get it.
-__device__ __forceinline__ double sum_warp(double value) {
-#pragma unroll
-  for (int half = warp_threads / 2; half > 0; half /= 2) {
-    value += __shfl_xor_sync(~0u, value, half);
-  }
-  return value;
-}
-
-struct TileArguments {
-  Tables tables;
-  double gradient_scale;
-  std::int64_t accumulated;  ///< the window, where the device counts
-  Counting counting;
-  bool scales;  ///< by the loss scale of the device
-};
-
-/// Puts in what only the device knows; returns whether this call ends a window.
-__device__ __forceinline__ bool complete(TileArguments& arguments) {
-  if (arguments.counting == Counting::on_host) return true;
-  const Progress& progress = *arguments.tables.progress;
-  if (arguments.scales) arguments.gradient_scale = progress.loss_scale.gradient_scale();
-  const bool completes = progress.completes(arguments.accumulated);
-  if (!completes) arguments.accumulated = 1;
-  return completes;
-}
-
-/// Whether a row takes part: it has a gradient, or had one in a window that ends.
-__device__ __forceinline__ bool takes_part(const TileArguments& arguments, std::uint32_t row,
-                                           bool completes) {
-  const Tables& tables = arguments.tables;
-  return tables.marks[row].updates || (arguments.counting == Counting::on_device && completes &&
-                                       arguments.accumulated > 1 && tables.received[row]);
-}
-
-/// What is left of a gradient from the beginning of a tile on, as the step will take it: unscaled
-/// or, where micro-steps were accumulated, their mean. Zeros beyond its end.
-///
-/// `is_plain`: all gradients are float32 and there, and none is accumulated.
-template <class T, bool is_plain>
-class TileReader {
- public:
-  __device__ TileReader(const TileArguments& arguments, std::uint32_t index, std::int64_t tile)
-      : row_(arguments.tables.rows[index]),
-        dtype_(is_plain ? DType::float32 : static_cast<DType>(arguments.tables.marks[index].dtype)),
-        gradient_(arguments.tables.gradients[index]),
-        begin_(tile * tile_size),
-        unscale_{T(arguments.gradient_scale)},
-        finish_{T(arguments.gradient_scale), T(arguments.accumulated)} {
-    const unsigned item = dtype_ == DType::float64 ? 8 : dtype_ == DType::float32 ? 4 : 2;
-    const unsigned vector = lanes_a_thread * item < 16 ? lanes_a_thread * item : 16;
-    const auto address = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(gradient_));
-    is_whole_ = (address & (vector - 1)) == 0 && begin_ + tile_size <= row_.size;
-  }
-
-  __device__ __forceinline__ Pack<T, lanes_a_thread> operator()(std::int64_t lane) const {
-    const std::int64_t index = begin_ + lane;
-    if (is_whole_) {
-      Pack<T, lanes_a_thread> values = fetched<lanes_a_thread>(index);
-#pragma unroll
-      for (int i = 0; i < lanes_a_thread; ++i) values.at[i] = taken(values.at[i], index + i);
-      return values;
-    }
-    Pack<T, lanes_a_thread> values{};
-#pragma unroll 1
-    for (int i = 0; i < lanes_a_thread && index + i < row_.size; ++i) {
-      const T value = taken(fetched<1>(index + i).at[0], index + i);
-#pragma unroll
-      for (int j = 0; j < lanes_a_thread; ++j) values.at[j] = i == j ? value : values.at[j];
-    }
-    return values;
-  }
-
- private:
-  template <int count>
-  __device__ __forceinline__ Pack<T, count> fetched(std::int64_t index) const {
-    if constexpr (is_plain) {
-      return load<T, count>(gradient_, index);
-    } else {
-      Undecoded<count> raw;
-      if (gradient_ != nullptr) raw = fetch<count>(dtype_, gradient_, index);
-      return decode<T, count>(dtype_, raw);
-    }
-  }
-
-  __device__ __forceinline__ T taken(T g, std::int64_t index) const {
-    if (is_plain || finish_.accumulated == T(1)) return unscale_(g);
-    return finish_.mean_of(g, static_cast<const T*>(row_.accumulator)[index]);
-  }
-
-  const RowTable& row_;
-  const DType dtype_;
-  const void* const gradient_;  // nullptr: zeros
-  const std::int64_t begin_;
-  const Unscale<T> unscale_;
-  const FinishAccumulation<T> finish_;
-  bool is_whole_;
-};
-
-template <class T, bool is_plain>
-__device__ __forceinline__ double sum_tile(const TileArguments& arguments, std::uint32_t index,
-                                           std::int64_t tile, unsigned lane) {
-  const TileReader<T, is_plain> read(arguments, index, tile);
-  double sums[lanes_a_thread] = {};
-#pragma unroll 4
-  for (std::int64_t i = 0; i < tile_rows; ++i) {
-    const auto g = read(i * row_lanes + lane * lanes_a_thread);
-#pragma unroll
-    for (int j = 0; j < lanes_a_thread; ++j) {
-      const auto wide = static_cast<double>(g.at[j]);
-      sums[j] += wide * wide;
-    }
-  }
-  return sum_warp((sums[0] + sums[1]) + (sums[2] + sums[3]));
-}
-
-/// One warp a tile.
-template <bool is_plain>
-__global__ void __launch_bounds__(block_threads) sum_tiles(TileArguments arguments) {
-  const bool completes = complete(arguments);
-  const Tables& tables = arguments.tables;
-  const unsigned warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
-  const std::int64_t chunk_index = blockIdx.x * chunks_a_block + warp / tiles_a_chunk;
-  if (chunk_index >= tables.chunk_count) return;
-  const ChunkTable chunk = tables.chunks[chunk_index];
-  const RowTable& row = tables.rows[chunk.row];
-  const std::int64_t tile = chunk.index * tiles_a_chunk + warp % tiles_a_chunk;
-  if (tile * tile_size >= row.size || !takes_part(arguments, chunk.row, completes)) return;
-  double sum;
-  if constexpr (is_plain) {
-    sum = sum_tile<float, true>(arguments, chunk.row, tile, lane);
-  } else if (row.dtype == DType::float64) {
-    sum = sum_tile<double, false>(arguments, chunk.row, tile, lane);
-  } else {
-    sum = sum_tile<float, false>(arguments, chunk.row, tile, lane);
-  }
-  if (lane == 0) tables.tiles[row.first_tile + tile] = sum;
-}
+constexpr unsigned block_warps = block_threads / warp_threads;
+/// Tiles that a warp sums, at most, and blocks above which it sums several: a block takes a while
+/// to see which rows are complete, and reads nothing meanwhile.
+constexpr unsigned max_warp_tiles = 16;
+constexpr std::int64_t some_blocks = 512;
+// Chunks are found by the numbers of tiles.
+static_assert(chunk_elements == tile_size);
 
 /// `count` values to 1: value i to thread i % 256 in order, then by halving. The sum is the first
 /// warp's.
@@ -180,8 +42,9 @@ __device__ double sum_block(const double* values, std::int64_t count) {
 
 /// `Next` is called by the block that finishes last.
 template <class Next>
-struct FactorArguments {
+struct NormArguments {
   TileArguments tiles;
+  unsigned warp_tiles;
   NormBound bound;
   Next next;
 };
@@ -196,26 +59,98 @@ __device__ __forceinline__ double clip_factor(double norm, double bound) {
   return norm <= bound ? 1.0 : bound / norm;
 }
 
-/// One block a gradient; the one that finishes last goes on to the norm of all.
-template <class Next>
-__global__ void __launch_bounds__(block_threads) find_factors(FactorArguments<Next> arguments) {
+/// What a block has summed, tile by tile, and which rows are complete with it.
+struct BlockTiles {
+  static constexpr std::uint32_t none = ~0u;
+  std::uint32_t row[block_warps * max_warp_tiles];
+  double sum[block_warps * max_warp_tiles];
+  /// At the first tile of a row, how many the row has, if all are summed by now; 0 elsewhere.
+  std::int64_t complete[block_warps * max_warp_tiles];
+};
+
+/// Sums tile number `index` of all, by one warp. Returns its row.
+template <class Gradients>
+__device__ __forceinline__ std::uint32_t sum_own_tile(const TileArguments& arguments,
+                                                      bool completes, std::int64_t index,
+                                                      unsigned lane, double& sum) {
+  const Tables& tables = arguments.tables;
+  if (index >= tables.chunk_count) return BlockTiles::none;
+  const ChunkTable chunk = tables.chunks[index];
+  const RowTable& row = tables.rows[chunk.row];
+  if (takes_part(arguments, chunk.row, completes)) {
+    sum = !Gradients::is_plain && row.dtype == DType::float64
+              ? sum_tile<double, Gradients>(arguments, chunk.row, chunk.index, lane)
+              : sum_tile<float, Gradients>(arguments, chunk.row, chunk.index, lane);
+  }
+  if (lane == 0) tables.tiles[row.first_tile + chunk.index] = sum;
+  return chunk.row;
+}
+
+/// Counts the tiles of a row that are in this block, at the first of them; returns how many the row
+/// has if none is missing any more.
+__device__ __forceinline__ std::int64_t count_tiles(const Tables& tables, const BlockTiles& block,
+                                                    unsigned tile, unsigned tiles) {
+  const std::uint32_t row = block.row[tile];
+  if (row == BlockTiles::none || (tile > 0 && block.row[tile - 1] == row)) return 0;
+  unsigned here = 1;
+  while (tile + here < tiles && block.row[tile + here] == row) ++here;
+  const std::int64_t all = (tables.rows[row].size + tile_size - 1) / tile_size;
+  if (here == all) return all;
+  __threadfence();
+  if (atomicAdd(tables.summed_tiles + row, here) + here != all) return 0;
+  __threadfence();
+  tables.summed_tiles[row] = 0;
+  return all;
+}
+
+/// One warp a tile at a time. The block with the last tile of a row finds its norm, and the block
+/// with the last row that of all.
+template <class Gradients, class Next>
+__global__ void __launch_bounds__(block_threads) find_norms(NormArguments<Next> arguments) {
   const bool completes = complete(arguments.tiles);
   const Tables& tables = arguments.tiles.tables;
+  const unsigned warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
+  const unsigned tiles = arguments.warp_tiles * block_warps;
+  __shared__ BlockTiles block;
+#pragma unroll 1
+  for (unsigned tile = warp; tile < tiles; tile += block_warps) {
+    double sum = 0.0;
+    const std::uint32_t row = sum_own_tile<Gradients>(
+        arguments.tiles, completes, std::int64_t{blockIdx.x} * tiles + tile, lane, sum);
+    if (lane == 0) block.row[tile] = row, block.sum[tile] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x < tiles) {
+    block.complete[threadIdx.x] = count_tiles(tables, block, threadIdx.x, tiles);
+  }
+  __syncthreads();
+
   const auto [kind, bound] = arguments.bound;
-  const RowTable& row = tables.rows[blockIdx.x];
-  const bool takes = takes_part(arguments.tiles, blockIdx.x, completes);
-  const double sum =
-      sum_block(tables.tiles + row.first_tile, takes ? (row.size + tile_size - 1) / tile_size : 0);
+  unsigned rows = 0;
+#pragma unroll 1
+  for (unsigned tile = 0; tile < tiles; ++tile) {
+    const std::int64_t count = block.complete[tile];
+    if (count == 0) continue;
+    const std::uint32_t row = block.row[tile];
+    const double square =
+        count == 1 ? block.sum[tile] : sum_block(tables.tiles + tables.rows[row].first_tile, count);
+    if (threadIdx.x == 0) {
+      if (kind == NormBound::of_each) tables.clip_factors[row] = clip_factor(sqrt(square), bound);
+      tables.sums[row] = square;
+    }
+    ++rows;
+  }
+  if (rows == 0) return;
   __shared__ bool is_last;
   if (threadIdx.x == 0) {
-    if (kind == NormBound::of_each) tables.clip_factors[blockIdx.x] = clip_factor(sqrt(sum), bound);
-    tables.sums[blockIdx.x] = sum;
     __threadfence();
-    is_last = atomicInc(tables.finished, gridDim.x - 1) == gridDim.x - 1;
+    is_last = atomicAdd(tables.summed_rows, rows) + rows == tables.filled_rows;
+    if (is_last) *tables.summed_rows = 0;
     __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
+
   __shared__ double total;
   const double sum_of_all = sum_block(tables.sums, tables.row_count);
   if (threadIdx.x == 0) total = sum_of_all;
@@ -257,44 +192,63 @@ void with_move_on(const AnyRule& any_rule, const Passes& passes, bool scales,
       any_rule);
 }
 
-TileArguments sum_gradients(const Tables& tables, ArrayTypes types, const Passes& passes,
-                            Counting counting, bool scales, Stream stream) {
-  const bool is_plain = types == ArrayTypes::float32 && passes.accumulated == 1;
-  const std::int64_t blocks = (tables.chunk_count + chunks_a_block - 1) / chunks_a_block;
-  const TileArguments arguments{tables, passes.gradient_scale, passes.accumulated, counting,
-                                scales};
-  launch(is_plain ? sum_tiles<true> : sum_tiles<false>, blocks, block_threads, stream, arguments);
-  return arguments;
+/// The kernel for gradients of these types.
+template <class Next>
+auto norm_kernel(ArrayTypes types) {
+  switch (types) {
+    case ArrayTypes::float32:
+      return find_norms<PlainGradients<DType::float32>, Next>;
+    case ArrayTypes::float16:
+      return find_norms<PlainGradients<DType::float16>, Next>;
+    case ArrayTypes::bfloat16:
+      return find_norms<PlainGradients<DType::bfloat16>, Next>;
+    default:
+      return find_norms<AnyGradients, Next>;
+  }
+}
+
+template <class Next>
+void launch_norms(const Tables& tables, ArrayTypes types, const Passes& passes, Counting counting,
+                  bool scales, NormBound bound, const Next& next, Stream stream) {
+  const auto kernel = norm_kernel<Next>(passes.accumulated == 1 ? types : ArrayTypes::mixed);
+  const auto warp_tiles = static_cast<unsigned>(std::clamp<std::int64_t>(
+      tables.chunk_count / (some_blocks * block_warps), 1, max_warp_tiles));
+  const std::int64_t block_tiles = warp_tiles * block_warps;
+  launch(kernel, (tables.chunk_count + block_tiles - 1) / block_tiles, block_threads, stream,
+         {{tables, passes.gradient_scale, passes.accumulated, counting, scales},
+          warp_tiles,
+          bound,
+          next});
 }
 
 }  // namespace
 
 void find_clip_factors(const Tables& tables, ArrayTypes types, const Passes& passes,
                        NormBound bound, Stream stream) {
-  const TileArguments tiles =
-      sum_gradients(tables, types, passes, Counting::on_host, false, stream);
-  launch(find_factors<Nothing>, tables.row_count, block_threads, stream, {tiles, bound, {}});
+  launch_norms(tables, types, passes, Counting::on_host, false, bound, Nothing{}, stream);
 }
 
 void advance(const Tables& tables, ArrayTypes types, const AnyRule& any_rule, const Passes& passes,
              NormBound bound, bool scales, const double* learning_rate, Stream stream) {
   with_move_on(any_rule, passes, scales, learning_rate, [&]<class Rule>(const MoveOn<Rule>& next) {
-    if (tables.row_count == 0 || (bound.kind == NormBound::none && !scales)) {
-      return launch(advance_rows<Rule>, 1, block_threads, stream, {tables, next});
+    if (tables.chunk_count == 0 || (bound.kind == NormBound::none && !scales)) {
+      launch(advance_rows<Rule>, 1, block_threads, stream, {tables, next});
+    } else {
+      launch_norms(tables, types, passes, Counting::on_device, scales, bound, next, stream);
     }
-    const TileArguments tiles =
-        sum_gradients(tables, types, passes, Counting::on_device, scales, stream);
-    launch(find_factors<MoveOn<Rule>>, tables.row_count, block_threads, stream,
-           {tiles, bound, next});
   });
 }
 
 void load_norm_kernels(const AnyRule& rule) {
-  load(sum_tiles<true>);
-  load(sum_tiles<false>);
-  load(find_factors<Nothing>);
-  with_move_on(rule, {}, false, nullptr, []<class Rule>(const MoveOn<Rule>&) {
-    load(find_factors<MoveOn<Rule>>);
+  const auto load_norms = []<class Next>(const Next&) {
+    for (const ArrayTypes types :
+         {ArrayTypes::float32, ArrayTypes::float16, ArrayTypes::bfloat16, ArrayTypes::mixed}) {
+      load(norm_kernel<Next>(types));
+    }
+  };
+  load_norms(Nothing{});
+  with_move_on(rule, {}, false, nullptr, [&]<class Rule>(const MoveOn<Rule>& next) {
+    load_norms(next);
     load(advance_rows<Rule>);
   });
 }

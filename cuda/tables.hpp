@@ -18,7 +18,7 @@ inline constexpr unsigned block_threads = 256;
 inline constexpr unsigned warp_threads = 32;
 
 /// Elements of one variable that a block updates.
-inline constexpr std::int64_t chunk_elements = 2 * tile_size;
+inline constexpr std::int64_t chunk_elements = tile_size;
 
 /// What never changes of a variable.
 struct RowTable {
@@ -83,10 +83,12 @@ struct Tables {
   double* clip_factors;
   double* rates;
   std::uint8_t* received;  ///< whether a row had a gradient in this window, where the device counts
-  unsigned* finished;      ///< blocks; zero between launches
+  unsigned* summed_tiles;  ///< of each gradient; zero between launches
+  unsigned* summed_rows;   ///< likewise
   Progress* progress;
   Numbers* numbers;
   std::uint32_t row_count;
+  std::uint32_t filled_rows;  ///< those with elements
   std::uint32_t chunk_count;
 };
 

@@ -30,14 +30,11 @@ bool Backend::counts_in_step(const AnyRule&, const Options&, bool, std::int64_t,
 }
 void Backend::wait_for(Stream, Stream) { refuse(); }
 void Backend::let_wait(Stream) { refuse(); }
-void Backend::step(const AnyRule&, const Options&, double, bool, std::span<const Row>, Stream) {
-  refuse();
-}
-void Backend::run(AnyRule&, const Options&, double, std::int64_t, std::span<const Row>, Stream) {
-  refuse();
-}
-void Backend::accumulate(const Passes&, std::span<const Row>, Stream) { refuse(); }
-void Backend::overwrite(std::span<const Row>, Stream) { refuse(); }
+void Backend::take(std::span<const Row>) { refuse(); }
+void Backend::step(const AnyRule&, const Options&, double, bool, Stream) { refuse(); }
+void Backend::run(AnyRule&, const Options&, double, std::int64_t, Stream) { refuse(); }
+void Backend::accumulate(const Passes&, Stream) { refuse(); }
+void Backend::overwrite(Stream) { refuse(); }
 bool Backend::counts_on_device() const { refuse(); }
 void Backend::read_progress(AnyRule&, std::int64_t&, LossScale*, std::span<char>) const {
   refuse();

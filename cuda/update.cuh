@@ -11,11 +11,13 @@
 
 namespace ravine::cuda {
 
-/// What an update has beside clip, decay and the rule. Here nothing is left to be asked: arrays are
-/// float32, gradients are not accumulated, averages neither start nor overwrite.
-template <bool has_averages>
+/// What an update has beside clip, decay and the rule. Here nothing is left to be asked: all
+/// variables and gradients are of one type, gradients are there and not accumulated, averages
+/// neither start nor overwrite.
+template <DType of_all, bool has_averages>
 struct PlainPasses {
   static constexpr bool any_dtype = false;
+  static constexpr DType dtype = of_all;
   __device__ static constexpr bool averages() { return has_averages; }
   __device__ static constexpr bool average_starts() { return false; }
   __device__ static constexpr bool overwrites() { return false; }
@@ -26,6 +28,7 @@ struct PlainPasses {
 /// All passes, and arrays of any type.
 struct AllPasses {
   static constexpr bool any_dtype = true;
+  static constexpr DType dtype{};
   const Passes& passes;
 
   __device__ bool averages() const { return passes.averages; }
@@ -85,9 +88,9 @@ class ChunkUpdate {
     }
   }
 
-  __device__ DType w_type() const { return SomePasses::any_dtype ? w_dtype_ : DType::float32; }
+  __device__ DType w_type() const { return SomePasses::any_dtype ? w_dtype_ : SomePasses::dtype; }
   __device__ DType g_type() const {
-    return SomePasses::any_dtype ? static_cast<DType>(marks_.dtype) : DType::float32;
+    return SomePasses::any_dtype ? static_cast<DType>(marks_.dtype) : SomePasses::dtype;
   }
 
   template <int width>

@@ -59,15 +59,20 @@ INCLUDES = {
         PUBLIC + "plan.hpp",
         PUBLIC + "error.hpp",
     ],
-    "cpp/src/plan.cpp": [
+    "cpp/src/plan_state.hpp": [
         PUBLIC + "plan.hpp",
-        PUBLIC + "error.hpp",
         "cpp/src/binding.hpp",
         "cpp/src/chunks.hpp",
         "cpp/src/written_memory.hpp",
         CPU + "backend.hpp",
-        CPU + "floating_point.hpp",
         "cuda/backend.hpp",
+    ],
+    "cpp/src/plan_state.cpp": [PUBLIC + "error.hpp", CPU + "floating_point.hpp"],
+    "cpp/src/plan.cpp": [
+        PUBLIC + "plan.hpp",
+        PUBLIC + "error.hpp",
+        "cpp/src/plan_state.hpp",
+        CPU + "floating_point.hpp",
     ],
     CPU + "backend.hpp": [
         "cpp/src/chunks.hpp",
@@ -146,12 +151,17 @@ INCLUDES = {
     "cuda/elements.cuh": ["cuda/memory.cuh", "cpp/src/half.hpp", PUBLIC + "tensor.hpp"],
     "cuda/update.cuh": ["cuda/elements.cuh", "cuda/tables.hpp", PUBLIC + "step.hpp"],
     "cuda/loop.cu": ["cuda/kernels.hpp", "cuda/launch.cuh", "cuda/update.cuh"],
-    "cuda/norm.cu": [
+    "cuda/tile.cuh": [
         "cuda/elements.cuh",
+        "cuda/kernels.hpp",
+        "cuda/tables.hpp",
+        PUBLIC + "passes.hpp",
+    ],
+    "cuda/norm.cu": [
         "cuda/kernels.hpp",
         "cuda/launch.cuh",
         "cuda/move_on.cuh",
-        PUBLIC + "passes.hpp",
+        "cuda/tile.cuh",
     ],
     "cuda/store.cu": ["cuda/kernels.hpp", "cuda/launch.cuh"],
     "cuda/move_on.cuh": ["cuda/platform.cuh", "cuda/tables.hpp"],

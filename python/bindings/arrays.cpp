@@ -53,16 +53,6 @@ std::optional<DType> slow_dtype_of(const py::dtype& dtype) {
   return std::nullopt;
 }
 
-std::optional<DType> dtype_of(const py::dtype& dtype) {
-  const PyObject* const type = dtype.ptr();
-  Numpy& known = numpy();
-  if (type == known.float32) return DType::float32;
-  if (type == known.float64) return DType::float64;
-  if (type == known.float16) return DType::float16;
-  if (type == known.bfloat16.load(std::memory_order_relaxed)) return DType::bfloat16;
-  return slow_dtype_of(dtype);
-}
-
 bool is_instance(py::handle object, PyObject* type) {
   return PyObject_IsInstance(object.ptr(), type) == 1;
 }
@@ -78,6 +68,16 @@ std::string Which::text() const {
          (name.empty() ? "" : " ('" + name + "')");
 }
 
+std::optional<DType> known_dtype(py::handle dtype) {
+  const PyObject* const type = dtype.ptr();
+  Numpy& known = numpy();
+  if (type == known.float32) return DType::float32;
+  if (type == known.float64) return DType::float64;
+  if (type == known.float16) return DType::float16;
+  if (type == known.bfloat16.load(std::memory_order_relaxed)) return DType::bfloat16;
+  return slow_dtype_of(py::reinterpret_borrow<py::dtype>(dtype));
+}
+
 TensorView view_of(py::handle object, const Which& which, ShapeStorage& storage) {
   if (!py::isinstance<py::array>(object)) {
     const py::object interface = cuda_interface(object);
@@ -90,7 +90,7 @@ TensorView view_of(py::handle object, const Which& which, ShapeStorage& storage)
       is_instance(object, numpy().masked_array)) {
     throw TypeError(which.text() + " must not be masked. Pass its data, or the filled array.");
   }
-  const std::optional<DType> dtype = dtype_of(array.dtype());
+  const std::optional<DType> dtype = known_dtype(array.dtype());
   if (!dtype) {
     throw TypeError(which.text() +
                     " must have dtype float32, float64, float16 or bfloat16, in native byte order. "

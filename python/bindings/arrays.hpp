@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,9 @@ struct ShapeStorage {
 /// Throws `TypeError` if `object` is no array of a supported type, `UnavailableError` if it lies on
 /// a GPU that cannot be used.
 TensorView view_of(pybind11::handle object, const Which& which, ShapeStorage& storage);
+
+/// The type that a dtype of NumPy stands for; none if it is not supported.
+std::optional<DType> known_dtype(pybind11::handle dtype);
 
 /// Whether `object` is a scalar, a float of Python or any of NumPy's: what arithmetic on arrays
 /// without axes gives.

@@ -124,20 +124,4 @@ TensorView view_of_cuda(py::handle object, py::handle interface, const Which& wh
   return view;
 }
 
-bool is_cupy_array(py::handle object) {
-  // Never freed, like what is kept of NumPy. CuPy may be imported at any time.
-  static PyObject* type = nullptr;
-  if (type == nullptr) {
-    PyObject* const modules = PyImport_GetModuleDict();
-    PyObject* const cupy = PyDict_GetItemString(modules, "cupy");
-    if (cupy == nullptr) return false;
-    type = PyObject_GetAttrString(cupy, "ndarray");
-    if (type == nullptr) {  // while it is being imported
-      PyErr_Clear();
-      return false;
-    }
-  }
-  return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) == type;
-}
-
 }  // namespace ravine::python

@@ -20,7 +20,4 @@ pybind11::object cuda_interface(pybind11::handle object);
 TensorView view_of_cuda(pybind11::handle object, pybind11::handle interface, const Which& which,
                         ShapeStorage& storage);
 
-/// Whether an object is CuPy's own array, which shows the same memory for as long as it lives.
-bool is_cupy_array(pybind11::handle object);
-
 }  // namespace ravine::python

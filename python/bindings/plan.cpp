@@ -15,6 +15,7 @@
 #include "arrays.hpp"
 #include "bind.hpp"
 #include "cuda_arrays.hpp"
+#include "cupy_arrays.hpp"
 #include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 #include "ravine/plan.hpp"
@@ -24,20 +25,29 @@ namespace py = pybind11;
 namespace ravine::python {
 namespace {
 
-/// A gradient on a GPU and its view, to know it again in the next step: asking an array where it
-/// is costs more than the rest of the step.
-struct KnownGradient {
-  ShapeStorage storage;
-  TensorView view;
-  py::object weak;
-
+/// A gradient on a GPU, to know it again in the next step: asking an array where it is costs more
+/// than the rest of the step.
+class KnownGradient {
+ public:
   bool is(py::handle gradient) const {
-    return weak && PyWeakref_GetObject(weak.ptr()) == gradient.ptr();
+    if (!weak_ || gradient.is_none()) return false;  // a weak reference to nothing leads to None
+#if defined(Py_GIL_DISABLED)
+    PyObject* known = nullptr;
+    PyWeakref_GetRef(weak_.ptr(), &known);
+    Py_XDECREF(known);
+    return known == gradient.ptr();
+#else
+    // The caller holds the object, so that it need not be looked at to see whether it lives.
+    return reinterpret_cast<const PyWeakReference*>(weak_.ptr())->wr_object == gradient.ptr();
+#endif
   }
-  void remember(py::handle gradient, const TensorView& found) {
-    weak = py::weakref(gradient);
-    view = found;
-  }
+  void remember(py::handle gradient) { weak_ = py::weakref(gradient); }
+  void forget() { weak_ = py::object(); }
+
+  TensorView view;
+
+ private:
+  py::object weak_;
 };
 
 class BoundPlan {
@@ -46,7 +56,8 @@ class BoundPlan {
             const std::vector<py::list>& slots, const std::optional<py::list>& averages,
             const std::optional<py::list>& accumulators)
       : names_(std::move(names)),
-        gradients_(names_.size()),
+        storage_(names_.size()),
+        known_(names_.size()),
         plan_(bind(variables, slots, averages, accumulators)) {
     const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
       for (const py::handle array : arrays) {
@@ -77,11 +88,16 @@ class BoundPlan {
     const std::int64_t iteration = bound.calls;
     std::optional<LossScale> scale;
     if (loss_scale != nullptr) scale = *loss_scale;
+    LossScale* const moved = scale ? &*scale : nullptr;
+    const auto on = reinterpret_cast<Stream>(stream);
     StepReport report;
-    with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
-      report = plan_.step(rule, options, learning_rate, iteration, views,
-                          reinterpret_cast<Stream>(stream), scale ? &*scale : nullptr);
-    });
+    if (are_last(gradients)) {
+      report = plan_.step_again(rule, options, learning_rate, iteration, on, producer_, moved);
+    } else {
+      with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
+        report = plan_.step(rule, options, learning_rate, iteration, views, on, moved);
+      });
+    }
     if (scale) *loss_scale = *scale;
     if (report.skipped) return;
     std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(rule)); },
@@ -158,6 +174,7 @@ class BoundPlan {
   template <class Use>
   void with_gradients(const py::object& gradients, const py::object& on_missing, Use&& use) {
     check_variables();
+    are_bound_ = false;
     // A list of our own: another thread may change the caller's while the lock is released.
     auto held = py::reinterpret_steal<py::list>(PySequence_List(gradients.ptr()));
     if (!held) throw py::error_already_set();
@@ -187,6 +204,24 @@ class BoundPlan {
     views_ = std::move(views);
     Py_DECREF(kept);
     if (error) std::rethrow_exception(error);
+    are_bound_ = true;
+  }
+
+  /// Whether these are the very gradients that the plan still holds. Only on a GPU: NumPy lets an
+  /// array be resized in place.
+  bool are_last(const py::object& gradients) const {
+    if (!is_on_gpu() || !are_bound_ || !PyList_CheckExact(gradients.ptr()) ||
+        !plan_.holds_gradients()) {
+      return false;
+    }
+    const auto size = static_cast<std::size_t>(PyList_GET_SIZE(gradients.ptr()));
+    if (size != known_.size()) return false;
+    for (std::size_t i = 0; i < size; ++i) {
+      if (!known_[i].is(PyList_GET_ITEM(gradients.ptr(), static_cast<py::ssize_t>(i)))) {
+        return false;
+      }
+    }
+    return true;
   }
 
   /// Points the views at the gradients, of which scalars become arrays; returns how many there are.
@@ -194,11 +229,19 @@ class BoundPlan {
     std::size_t present = 0;
     for (std::size_t i = 0; i < names_.size(); ++i) {
       py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
-      views[i].present = !gradient.is_none();
-      if (!views[i].present) continue;
+      if (gradient.is_none()) {
+        known_[i].forget();
+        views[i].present = false;
+        continue;
+      }
       if (!py::isinstance<py::array>(gradient)) {
-        if (is_on_gpu() && gradients_[i].is(gradient)) {
-          views[i] = gradients_[i].view;
+        if (is_on_gpu() && is_cupy_array(gradient)) {
+          if (!known_[i].is(gradient)) {
+            known_[i].forget();
+            known_[i].view = view_of_cupy(gradient, {"Gradient", i, names_[i]}, storage_[i]);
+            known_[i].remember(gradient);
+          }
+          views[i] = known_[i].view;
           views[i].producer = producer_;
           ++present;
           continue;
@@ -211,12 +254,8 @@ class BoundPlan {
         }
         gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       }
-      gradients_[i].weak = py::object();  // what follows writes over what it knows
-      views[i] = view_of(gradient, {"Gradient", i, names_[i]}, gradients_[i].storage);
-      if (is_on_gpu() && is_cupy_array(gradient)) {
-        views[i].producer = producer_;
-        gradients_[i].remember(gradient, views[i]);
-      }
+      known_[i].forget();
+      views[i] = view_of(gradient, {"Gradient", i, names_[i]}, storage_[i]);
       ++present;
     }
     return present;
@@ -273,7 +312,9 @@ class BoundPlan {
   std::vector<py::object> variables_, state_;  ///< kept alive
   std::vector<const void*> memory_;            ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
-  std::vector<KnownGradient> gradients_;
+  std::vector<ShapeStorage> storage_;
+  std::vector<KnownGradient> known_;
+  bool are_bound_ = false;  ///< what is known is what the plan holds
   Stream producer_ = nullptr;
   Plan plan_;
 };

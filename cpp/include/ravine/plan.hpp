@@ -64,6 +64,16 @@ class Plan {
                   std::int64_t iteration, std::span<const TensorView> gradients,
                   Stream stream = nullptr, LossScale* loss_scale = nullptr);
 
+  /// The same with the gradients of the last step: the very arrays, which the caller vouches for,
+  /// so that nothing is asked of each again. On a GPU, `producer` is the stream on which they are
+  /// being computed. Throws `ArgumentError` unless `holds_gradients()`.
+  StepReport step_again(AnyRule& rule, const Options& options, double learning_rate,
+                        std::int64_t iteration, Stream stream = nullptr,
+                        std::optional<Stream> producer = {}, LossScale* loss_scale = nullptr);
+  /// Whether the gradients of the last step are still bound; not if others have taken their place,
+  /// as zeros do at the end of a window for those that are missing.
+  bool holds_gradients() const;
+
   /// Copies the averages into the variables, all or those of these numbers.
   void overwrite_with_averages(Stream stream = nullptr);
   void overwrite_with_averages(std::span<const std::size_t> indices, Stream stream = nullptr);
