@@ -21,7 +21,7 @@ from ravine._variables import BuiltVariables, DecayExclusions, Variables
 class Buildable(Configurable):
     """Variables and state of an optimizer; `Optimizer` documents the whole."""
 
-    _slots_interleaved: ClassVar[bool] = False
+    _interleaved: ClassVar[tuple[str, ...]] = ()  # slots listed variable by variable
     _scalar_state: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
@@ -99,11 +99,10 @@ class Buildable(Configurable):
         if isinstance(rate, float):
             state.append(np.array(rate))
         if self._state is not None:
-            slots = list(self._state.slots.values())
-            if self._slots_interleaved:
-                slots = [list(group) for group in zip(*slots, strict=True)]
+            slots = dict(self._state.slots)
+            interleaved = zip(*[slots.pop(kind) for kind in self._interleaved], strict=True)
             state += [*(self._state.averages or []), *(self._state.accumulators or [])]
-            state += [array for group in slots for array in group]
+            state += [array for group in (*interleaved, *slots.values()) for array in group]
             state += [np.array(getattr(self._rule, name)) for name in self._scalar_state]
         return state
 

@@ -58,7 +58,7 @@ class Nadam(Optimizer):
 
     _native = _core.Nadam
     _default_name = "nadam"
-    _slots_interleaved = True
+    _interleaved = ("momentum", "velocity")
     _scalar_state = ("momentum_product",)
 
     beta_1 = CallableSetting("_rule")
