@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 
-class Options(TypedDict, total=False):
+class OptionsButDecay(TypedDict, total=False):
     """Keyword arguments of every optimizer; `Optimizer` says what they mean."""
 
-    weight_decay: float | None
     clipnorm: float | None
     clipvalue: float | None
     global_clipnorm: float | None
@@ -21,6 +20,12 @@ class Options(TypedDict, total=False):
     loss_scale_factor: float | None
     gradient_accumulation_steps: int | None
     name: str | None
+
+
+class Options(OptionsButDecay, total=False):
+    """And that which some optimizers have among their own arguments."""
+
+    weight_decay: float | None
 
 
 DEFAULTS: Options = {
@@ -62,7 +67,7 @@ def levels_to_the_caller() -> int:
 def full_signature(cls: type, default_name: str) -> inspect.Signature:
     """Return the signature of a class with ``**options`` spelled out, where it has those."""
     _, *own = inspect.signature(vars(cls)["__init__"]).parameters.values()
-    if not own or "Unpack[Options]" not in str(own[-1].annotation):
+    if not own or "Unpack[Options" not in str(own[-1].annotation):
         return inspect.Signature(own)
     own.pop()
     taken = {parameter.name for parameter in own}
