@@ -30,7 +30,7 @@ $0 ~ "divp[sd] .*" width { packed_division = 1 }
 END {
   finish()
   if (fused) print fused " fused multiply-adds"
-  # Two types, five formulas with a root, with and without an average.
+  # Two types, with and without an average, and at least five formulas with a root.
   if (loops < 20) print "only " loops + 0 " loops with a square root"
 }
 AWK

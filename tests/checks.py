@@ -67,6 +67,13 @@ def make(rule, **options):
     return getattr(ravine, name)(**{**arguments, **options})
 
 
+_by_slots = sorted(RULES, key=lambda rule: len(make(rule)._rule.slots))
+# Of each class the last rule that has the most slots.
+with_all_slots = pytest.mark.parametrize(
+    "rule", [*{RULES[rule][0]: rule for rule in _by_slots}.values()]
+)
+
+
 def snapshot(optimizer, *arrays):
     """Return all that a step may change, to compare before with after."""
     state = [] if not optimizer.built else optimizer.state_dict().items()
@@ -81,6 +88,19 @@ def snapshot(optimizer, *arrays):
 def config_and(optimizer, *arrays):
     """Return `snapshot` and the configuration: all that a refused call must leave alone."""
     return optimizer.get_config(), snapshot(optimizer, *arrays)
+
+
+def assert_refused(name, setting, value, said):
+    """Assert that constructor and attribute refuse a value, and that the old one stays."""
+    message = f"{setting} {said}"
+    with raises(ValueError, message):
+        getattr(ravine, name)(**{setting: value})
+    optimizer, w = getattr(ravine, name)(), np.ones(2)
+    optimizer.build([w])
+    before = config_and(optimizer, w)
+    with raises(ValueError, message):
+        setattr(optimizer, setting, value)
+    assert config_and(optimizer, w) == before
 
 
 class Pair:

@@ -7,25 +7,12 @@ is no truth: it computes powers and corrections in float32, and demotes float64 
 import contextlib
 import functools
 import importlib
-import os
-import sys
 from unittest import mock
 
 import numpy as np
 import pytest
-
-if "keras" not in sys.modules:
-    os.environ["KERAS_BACKEND"] = "numpy"
-# The NumPy backend of Keras imports jax for a few functions that have nothing to do with us.
-keras = pytest.importorskip(
-    "keras", reason="needs keras and jax, which its NumPy backend imports", exc_type=ImportError
-)
-if keras.config.backend() != "numpy":
-    pytest.skip(
-        f"keras was imported before, with backend {keras.config.backend()!r}: "
-        "run with KERAS_BACKEND=numpy",
-        allow_module_level=True,
-    )
+from checks import RULES, each_rule
+from keras_on_numpy import keras
 
 # Keras warns on each call, we once, when gradients are missing; here they are on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -33,23 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 STEPS = 12
 SHAPES = [(7,), (3, 4), (), (2, 1, 5)]
 
-RULES = {
-    "sgd": ("SGD", {"learning_rate": 0.1}),
-    "sgd_momentum": ("SGD", {"learning_rate": 0.1, "momentum": 0.9}),
-    "sgd_nesterov": ("SGD", {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}),
-    "rmsprop": ("RMSprop", {"learning_rate": 0.1}),
-    "rmsprop_momentum": ("RMSprop", {"learning_rate": 0.1, "rho": 0.8, "momentum": 0.9}),
-    "rmsprop_centered": ("RMSprop", {"learning_rate": 0.1, "centered": True}),
-    "rmsprop_centered_momentum": (
-        "RMSprop",
-        {"learning_rate": 0.1, "momentum": 0.9, "centered": True, "epsilon": 1e-3},
-    ),
-    "nadam": ("Nadam", {"learning_rate": 0.1}),
-    "nadam_betas": (
-        "Nadam",
-        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3},
-    ),
-}
 OPTIONS = {
     "plain": {},
     "weight_decay": {"weight_decay": 0.1},
@@ -79,11 +49,11 @@ OPTIONS = {
         "ema_overwrite_frequency": 4,
     },
 }
+WITHOUT_POWERS = ("SGD", "RMSprop")
 # (step, variable) without a gradient; no step is the last of a window of three.
 MISSING = {(1, 0), (4, 2), (4, 3), (7, 0)}
 
 each_implementation = pytest.mark.parametrize("implementation", ["reference", "ravine"])
-each_rule = pytest.mark.parametrize("rule", RULES)
 each_option = pytest.mark.parametrize("option", OPTIONS)
 
 
@@ -192,12 +162,12 @@ def error(values, expected):
 def stock_bound(name, learning_rate):
     """Return how far we may be from stock Keras in float32.
 
-    3e-6 is what we promise against the truth; where Keras only rounds results, so does it. Stock
-    Nadam also takes 1 - beta_2^t from a power in float32: its rounding, 2^-24, is 6e-5 of 0.001 in
-    the first step, halved by the root, and 1 / t of that in step t. A step is about as large as the
-    rate, and 1 + 1/2 + ... + 1/12 is 3.1: at worst 1e-4 of the rate in all.
+    3e-6 is what we promise against the truth; where Keras only rounds results, so does it. But it
+    takes 1 - beta_2^t from a power in float32: its rounding, 2^-24, is 6e-5 of 0.001 in the first
+    step, halved by the root, and 1 / t of that in step t. A step is about as large as the rate, and
+    1 + 1/2 + ... + 1/12 is 3.1: at worst 1e-4 of the rate in all.
     """
-    return 3e-6 + (1e-4 * learning_rate if name == "Nadam" else 0)
+    return 3e-6 + (0 if name in WITHOUT_POWERS else 1e-4 * learning_rate)
 
 
 @each_implementation
@@ -212,7 +182,7 @@ def test_float32_agrees_with_stock_keras(implementation, rule, option):
 # Where a number is rounded once by Keras too, and nothing is done in another order.
 @each_implementation
 @pytest.mark.parametrize("option", ["plain", "clipvalue", "accumulation"])
-@pytest.mark.parametrize("rule", [rule for rule in RULES if RULES[rule][0] != "Nadam"])
+@pytest.mark.parametrize("rule", [r for r in RULES if RULES[r][0] in WITHOUT_POWERS])
 def test_sgd_and_rmsprop_equal_stock_keras(implementation, rule, option):
     name, arguments = case(rule, option)
     values = run(implementation, name, arguments, *inputs(arguments, np.float32))

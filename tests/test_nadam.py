@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from checks import DTYPES, Pair, assert_same, ignores_missing, normal
+from checks import DTYPES, Pair, assert_refused, assert_same, ignores_missing, normal
 
 import ravine
 
@@ -119,3 +119,17 @@ def test_nadam_defaults_are_those_of_keras():
     rule = ravine.Nadam()
     assert (rule.learning_rate, rule.beta_1, rule.beta_2) == (0.001, 0.9, 0.999)
     assert (rule.epsilon, rule.name) == (1e-7, "nadam")
+
+
+REFUSED = {
+    # (setting, value): what is said of it, after its name
+    ("beta_1", 1.0): "must be in [0, 1). Received: 1.",
+    ("beta_2", 1.0): "must be in [0, 1). Received: 1.",
+    ("beta_2", "x"): "must be a number. Received: 'x'.",
+    ("epsilon", np.nan): "must be a finite number of at least 0. Received: nan.",
+}
+
+
+@pytest.mark.parametrize(("setting", "value"), REFUSED)
+def test_nadam_refuses_numbers_out_of_range(setting, value):
+    assert_refused("Nadam", setting, value, REFUSED[setting, value])

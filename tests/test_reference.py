@@ -1,21 +1,20 @@
 """The reference checked against slower or independent statements of the same facts."""
 
 from fractions import Fraction
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from checks import RULES
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
-OPTIMIZERS = [
-    lambda **options: reference.SGD(0.1, **options),
-    lambda **options: reference.SGD(0.1, momentum=0.9, nesterov=True, **options),
-    lambda **options: reference.RMSprop(0.1, momentum=0.5, centered=True, **options),
-    lambda **options: reference.Nadam(0.1, **options),
-]
-OPTIMIZER_NAMES = ["sgd", "nesterov", "rmsprop", "nadam"]
-each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS, ids=OPTIMIZER_NAMES)
+each_optimizer = pytest.mark.parametrize(
+    "make",
+    [partial(getattr(reference, name), **arguments) for name, arguments in RULES.values()],
+    ids=RULES,
+)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checks import DTYPES, Pair, assert_same, normal
+from checks import DTYPES, Pair, assert_refused, assert_same, normal
 
 import ravine
 
@@ -122,3 +122,19 @@ def test_rmsprop_defaults_are_those_of_keras():
     rule = ravine.RMSprop()
     assert (rule.learning_rate, rule.rho, rule.momentum) == (0.001, 0.9, 0.0)
     assert (rule.epsilon, rule.centered, rule.name) == (1e-7, False, "rmsprop")
+
+
+REFUSED = {
+    # (setting, value): what is said of it, after its name
+    ("rho", 1): "must be in [0, 1). Received: 1.",
+    ("rho", -1e-300): "must be in [0, 1). Received: -1e-300.",
+    ("momentum", 1.0000001): "must be in [0, 1]. Received: 1.0000001.",
+    ("epsilon", -1e-9): "must be a finite number of at least 0. Received: -1e-09.",
+    ("epsilon", np.inf): "must be a finite number of at least 0. Received: inf.",
+    ("centered", "yes"): "must be True or False. Received: 'yes'.",
+}
+
+
+@pytest.mark.parametrize(("setting", "value"), REFUSED)
+def test_rmsprop_refuses_numbers_out_of_range(setting, value):
+    assert_refused("RMSprop", setting, value, REFUSED[setting, value])

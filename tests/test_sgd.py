@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checks import DTYPES, Pair, assert_same, normal
+from checks import DTYPES, Pair, assert_refused, assert_same, normal
 
 import ravine
 
@@ -99,3 +99,22 @@ def test_sgd_defaults_are_those_of_keras():
     optimizer = ravine.SGD()
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.nesterov) == (0.01, 0.0, False)
     assert optimizer.name == "SGD"
+
+
+REFUSED = {
+    # (setting, value): what is said of it, after its name
+    ("momentum", -0.1): "must be in [0, 1]. Received: -0.1.",
+    ("momentum", 1.5): "must be in [0, 1]. Received: 1.5.",
+    ("momentum", np.nan): "must be in [0, 1]. Received: nan.",
+    ("momentum", "0.9"): "must be a number. Received: '0.9'.",
+    ("momentum", None): "must be a number. Received: None.",
+    ("momentum", True): "must be a number. Received: True.",
+    ("momentum", 1j): "must be a number. Received: 1j.",
+    ("nesterov", 1): "must be True or False. Received: 1.",
+    ("nesterov", None): "must be True or False. Received: None.",
+}
+
+
+@pytest.mark.parametrize(("setting", "value"), REFUSED)
+def test_sgd_refuses_numbers_out_of_range(setting, value):
+    assert_refused("SGD", setting, value, REFUSED[setting, value])

@@ -285,50 +285,6 @@ def test_from_config_leaves_the_config_alone():
     assert config["learning_rate"] is rate
 
 
-KERAS = {
-    "SGD": {"momentum": 0.5, "nesterov": True},
-    "RMSprop": {"rho": 0.8, "momentum": 0.25, "epsilon": 1e-05, "centered": True},
-    "Nadam": {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-05},
-}
-
-
-@pytest.mark.parametrize("name", KERAS)
-def test_config_of_keras_is_accepted(name):
-    # As keras.optimizers.<name>(...).get_config() of Keras 3.15 gives it.
-    config = {
-        "name": name.lower(),
-        "learning_rate": 0.10000000149011612,
-        "weight_decay": 0.01,
-        "clipnorm": None,
-        "global_clipnorm": 2.0,
-        "clipvalue": None,
-        "use_ema": True,
-        "ema_momentum": 0.9,
-        "ema_overwrite_frequency": 5,
-        "loss_scale_factor": 8.0,
-        "gradient_accumulation_steps": 2,
-        **KERAS[name],
-    }
-    optimizer = getattr(ravine, name).from_config(config)
-    assert optimizer.get_config() == config
-    assert list(optimizer.get_config()) == list(config)
-    schedule = {
-        "module": "keras.optimizers.schedules",
-        "class_name": "ExponentialDecay",
-        "config": {
-            "initial_learning_rate": 0.5,
-            "decay_steps": 2,
-            "decay_rate": 0.25,
-            "staircase": False,
-            "name": "ExponentialDecay",
-        },
-        "registered_name": None,
-    }
-    optimizer = getattr(ravine, name).from_config({**config, "learning_rate": schedule})
-    assert optimizer.learning_rate == 0.5
-    assert optimizer.get_config()["learning_rate"]["config"] == schedule["config"]
-
-
 def test_config_keeps_exclusions():
     variables = {"kernel": np.ones(2), "bias": np.ones(2), "scale": np.ones(2)}
     optimizer = ravine.SGD(1.0, weight_decay=0.5)

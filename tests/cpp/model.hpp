@@ -13,19 +13,6 @@
 
 namespace ravine::test {
 
-inline const std::vector<AnyRule> rules{
-    SGD{},
-    SGD{.momentum = 0.9},
-    SGD{.momentum = 0.9, .nesterov = true},
-    SGD{.momentum = 1.0},
-    RMSprop{},
-    RMSprop{.momentum = 0.8},
-    RMSprop{.centered = true},
-    RMSprop{.rho = 0.5, .momentum = 0.8, .epsilon = 0.0, .centered = true},
-    Nadam{},
-    Nadam{.beta_1 = 0.5, .beta_2 = 0.9, .epsilon = 1e-3},
-};
-
 /// A model in the plan and in plain vectors.
 template <class T>
 class Model {

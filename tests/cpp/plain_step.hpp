@@ -6,15 +6,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <random>
-#include <variant>
 #include <vector>
 
+#include "plain_rules.hpp"
 #include "ravine/options.hpp"
-#include "ravine/rules.hpp"
 
 namespace ravine::test {
 
@@ -26,97 +24,6 @@ std::vector<T> random_values(std::size_t count, unsigned seed, double scale = 1.
   std::vector<T> values(count);
   for (T& value : values) value = static_cast<T>(normal(generator));
   return values;
-}
-
-inline double plain_power(double base, std::int64_t exponent) {
-  double result = 1.0;
-  while (exponent != 0) {
-    if (exponent % 2 == 1) result = result * base;
-    base = base * base;
-    exponent = exponent / 2;
-  }
-  return result;
-}
-
-/// Which slots a rule keeps, in the order of the plan.
-inline std::size_t plain_slot_count(const AnyRule& rule) {
-  if (const auto* sgd = std::get_if<SGD>(&rule)) return sgd->momentum != 0 ? 1 : 0;
-  if (const auto* rmsprop = std::get_if<RMSprop>(&rule)) {
-    return 1 + (rmsprop->momentum > 0 ? 1 : 0) + (rmsprop->centered ? 1 : 0);
-  }
-  return 2;
-}
-
-/// Element `i` of one variable: `slots[k][i]` is its slot number k.
-template <class T>
-using PlainRule = std::function<void(T& w, T g, std::vector<std::vector<T>>& slots, std::size_t i)>;
-
-template <class T>
-PlainRule<T> plain_sgd(const SGD& rule, double learning_rate) {
-  const T rate = T(learning_rate), mu = T(rule.momentum);
-  if (rule.momentum == 0) return [=](T& w, T g, auto&, std::size_t) { w = w - g * rate; };
-  return [=, nesterov = rule.nesterov](T& w, T g, auto& slots, std::size_t i) {
-    T& velocity = slots[0][i];
-    velocity = velocity * mu - g * rate;
-    w = nesterov ? w + (velocity * mu - g * rate) : w + velocity;
-  };
-}
-
-template <class T>
-PlainRule<T> plain_rmsprop(const RMSprop& rule, double learning_rate) {
-  const T rate = T(learning_rate), rho = T(rule.rho), one_minus_rho = T(1 - rule.rho);
-  const T mu = T(rule.momentum), epsilon = T(rule.epsilon);
-  const bool has_momentum = rule.momentum > 0, centered = rule.centered;
-  return [=](T& w, T g, auto& slots, std::size_t i) {
-    T& velocity = slots[0][i];
-    velocity = rho * velocity + one_minus_rho * (g * g);
-    T denominator = velocity;
-    if (centered) {
-      T& mean = slots[has_momentum ? 2 : 1][i];
-      mean = rho * mean + one_minus_rho * g;
-      denominator = velocity - mean * mean;
-      if (denominator < 0) denominator = 0;
-    }
-    T increment = (rate * g) / std::sqrt(denominator + epsilon);
-    if (has_momentum) {
-      T& momentum = slots[1][i];
-      momentum = mu * momentum + increment;
-      increment = momentum;
-    }
-    w = w - increment;
-  };
-}
-
-template <class T>
-PlainRule<T> plain_nadam(const Nadam& rule, double learning_rate, std::int64_t t) {
-  const auto momentum_at = [&](std::int64_t update) {
-    return rule.beta_1 * (1 - 0.5 * plain_power(0.96, update));
-  };
-  // The product includes the momentum of this update.
-  const double now = momentum_at(t), next = momentum_at(t + 1);
-  const double product = rule.momentum_product;
-  const T of_momentum = T(learning_rate * next / (1 - product * next));
-  const T of_gradient = T(learning_rate * (1 - now) / (1 - product));
-  const T of_velocity = T(1 / (1 - plain_power(rule.beta_2, t)));
-  const T one_minus_beta_1 = T(1 - rule.beta_1), one_minus_beta_2 = T(1 - rule.beta_2);
-  const T epsilon = T(rule.epsilon);
-  return [=](T& w, T g, auto& slots, std::size_t i) {
-    T &momentum = slots[0][i], &velocity = slots[1][i];
-    momentum = momentum + (g - momentum) * one_minus_beta_1;
-    velocity = velocity + (g * g - velocity) * one_minus_beta_2;
-    w = w -
-        (of_momentum * momentum + of_gradient * g) / (std::sqrt(velocity * of_velocity) + epsilon);
-  };
-}
-
-/// The rule of update number `t` (the first is 1); its own state must be that of the update.
-template <class T>
-PlainRule<T> plain_rule(const AnyRule& rule, double learning_rate, std::int64_t t) {
-  if (const auto* sgd = std::get_if<SGD>(&rule)) return plain_sgd<T>(*sgd, learning_rate);
-  if (const auto* rmsprop = std::get_if<RMSprop>(&rule)) {
-    return plain_rmsprop<T>(*rmsprop, learning_rate);
-  }
-  return plain_nadam<T>(std::get<Nadam>(rule), learning_rate, t);
 }
 
 /// Adds up to a power of two of values by halving.
@@ -244,9 +151,7 @@ bool plain_step(AnyRule& rule, const Options& options, double learning_rate, std
     }
   }
   const std::int64_t update = iteration / window;
-  if (auto* nadam = std::get_if<Nadam>(&rule)) {
-    nadam->momentum_product *= nadam->beta_1 * (1 - 0.5 * plain_power(0.96, update + 1));
-  }
+  plain_advance(rule, update + 1);
   const PlainRule<T> apply = plain_rule<T>(rule, learning_rate, update + 1);
   const std::vector<double> factors = plain_clip_factors(options, gradients);
   for (std::size_t k = 0; k < variables.size(); ++k) {

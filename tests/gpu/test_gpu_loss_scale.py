@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
+from checks import make, with_all_slots
 
 import ravine
 from ravine import _core
 
 SHAPES = [(3, 5), (4097,), (), (70001,), (0,)]
-RULES = {
-    "sgd": lambda **o: ravine.SGD(0.1, momentum=0.9, **o),
-    "rmsprop": lambda **o: ravine.RMSprop(0.01, momentum=0.9, centered=True, **o),
-    "nadam": lambda **o: ravine.Nadam(0.01, **o),
-}
 OPTIONS = {
     "plain": {},
     "global_norm": {"global_clipnorm": 1.0, "weight_decay": 0.1},
@@ -40,12 +36,12 @@ def assert_same(gpu, cpu, on_gpu, on_cpu):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@with_all_slots
 def test_bits_are_those_of_the_cpu(xp, schedule, rule, options, dtype):
     on_cpu = arrays(0, dtype)
     on_gpu = [xp.asarray(w) for w in on_cpu]
-    cpu = ravine.LossScaleOptimizer(rule(**options), 64.0, 2)
-    gpu = ravine.LossScaleOptimizer(rule(**options), 64.0, 2)
+    cpu = ravine.LossScaleOptimizer(make(rule, **options), 64.0, 2)
+    gpu = ravine.LossScaleOptimizer(make(rule, **options), 64.0, 2)
     cpu.build(on_cpu)
     gpu.build(on_gpu)
     for step in range(1, 12):
