@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checks import raises
+from checks import RULES, each_rule, make, raises
 
 import ravine
 
@@ -204,8 +204,8 @@ def test_hands_on_what_is_the_inner_optimizers():
         (
             lambda: ravine.LossScaleOptimizer.from_config({"inner_optimizer": None}),
             ValueError,
-            "'inner_optimizer' must have the 'class_name' of one of ['Nadam', 'RMSprop', 'SGD'] "
-            "and its 'config'. Received: None.",
+            "'inner_optimizer' must have the 'class_name' of one of "
+            f"{sorted({name for name, _ in RULES.values()})} and its 'config'. Received: None.",
         ),
     ],
 )
@@ -219,3 +219,14 @@ def test_options_at_their_defaults_are_accepted():
         ravine.SGD(), dynamic=True, use_ema=False, ema_momentum=0.99, clipnorm=None
     )
     assert optimizer.name == "loss_scale_optimizer"
+
+
+@each_rule
+def test_config_names_the_class_inside(rule):
+    class Nadam(ravine.Nadam):  # of a user: the name still stands for ours
+        pass
+
+    config = ravine.LossScaleOptimizer(make(rule), 8.0, 3).get_config()
+    again = ravine.LossScaleOptimizer.from_config(json.loads(json.dumps(config)))
+    assert type(again.inner_optimizer) is type(make(rule))
+    assert again.get_config() == config

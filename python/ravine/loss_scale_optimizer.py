@@ -14,13 +14,9 @@ from ravine._learning_rate import LearningRate
 from ravine._options import DEFAULTS
 from ravine._settings import count, number
 from ravine._variables import Gradient, Gradients, Variables
-from ravine.nadam import Nadam
 from ravine.optimizer import Optimizer
-from ravine.rmsprop import RMSprop
-from ravine.sgd import SGD
 
 Loss = TypeVar("Loss")
-_INNER: dict[str, type[Optimizer]] = {each.__name__: each for each in (SGD, RMSprop, Nadam)}
 
 
 class LossScaleOptimizer(Optimizer):
@@ -249,13 +245,14 @@ class LossScaleOptimizer(Optimizer):
         """
         given = dict(config)
         inner = given.pop("inner_optimizer", None)
+        classes = _classes_of_package(Optimizer)
         name = inner.get("class_name") if isinstance(inner, Mapping) else None
-        if not isinstance(inner, Mapping) or name not in _INNER:
+        if not isinstance(inner, Mapping) or name not in classes:
             raise ValueError(
                 "'inner_optimizer' must have the 'class_name' of one of "
-                f"{sorted(_INNER)} and its 'config'. Received: {inner!r}."
+                f"{sorted(classes)} and its 'config'. Received: {inner!r}."
             )
-        return cls(_INNER[name].from_config(inner["config"], custom_objects), **given)
+        return cls(classes[name].from_config(inner["config"], custom_objects), **given)
 
     def _scale(self) -> _core.LossScale:
         scale = self.inner_optimizer._loss_scale
@@ -266,6 +263,15 @@ class LossScaleOptimizer(Optimizer):
         with self.inner_optimizer._lock:
             self.inner_optimizer._read_progress()
             return self._scale().copy()
+
+
+def _classes_of_package(base: type[Optimizer]) -> dict[str, type[Optimizer]]:
+    """Return the optimizers that this package has, by name."""
+    found: dict[str, type[Optimizer]] = {}
+    for each in base.__subclasses__():
+        if each.__module__.startswith("ravine.") and each is not LossScaleOptimizer:
+            found |= {each.__name__: each, **_classes_of_package(each)}
+    return found
 
 
 def _refuse(options: dict[str, Any]) -> None:
