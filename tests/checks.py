@@ -28,6 +28,13 @@ RULES = {
         "Nadam",
         {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3},
     ),
+    "adam": ("Adam", {"learning_rate": 0.1}),
+    "adam_amsgrad": (
+        "Adam",
+        {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.7, "epsilon": 1e-3, "amsgrad": True},
+    ),
+    "adamw": ("AdamW", {"learning_rate": 0.1, "beta_2": 0.95}),
+    "adamw_amsgrad": ("AdamW", {"learning_rate": 0.1, "weight_decay": 0.5, "amsgrad": True}),
 }
 
 

@@ -361,3 +361,54 @@ class Nadam(Optimizer):
         velocity[...] = velocity + (g * g - velocity) * numbers.one_minus_beta_2
         step = numbers.momentum_factor * momentum + numbers.gradient_factor * g
         return w - step / (np.sqrt(velocity * numbers.velocity_factor) + numbers.epsilon)
+
+
+class Adam(Optimizer):
+    """Mean of the gradient over the root of its mean square, or of the largest there was.
+
+    The corrections of the bias are part of the rate: epsilon stands beside a root without.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **options,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.amsgrad = amsgrad
+        self.slot_names = ("momentum", "velocity")
+        if amsgrad:
+            self.slot_names += ("velocity_hat",)
+
+    def numbers(self, learning_rate, t):
+        correction = math.sqrt(1 - power(self.beta_2, t))
+        return {
+            "alpha": learning_rate * correction / (1 - power(self.beta_1, t)),
+            "one_minus_beta_1": 1 - self.beta_1,
+            "one_minus_beta_2": 1 - self.beta_2,
+            "epsilon": self.epsilon,
+        }
+
+    def rule(self, w, g, slots, numbers):
+        momentum, velocity = slots["momentum"], slots["velocity"]
+        momentum[...] = momentum + (g - momentum) * numbers.one_minus_beta_1
+        velocity[...] = velocity + (g * g - velocity) * numbers.one_minus_beta_2
+        if self.amsgrad:
+            largest = slots["velocity_hat"]
+            largest[...] = np.maximum(largest, velocity)  # NaN if either is
+            velocity = largest
+        return w - (momentum * numbers.alpha) / (np.sqrt(velocity) + numbers.epsilon)
+
+
+class AdamW(Adam):
+    """Adam, with decay of the weights unless told otherwise."""
+
+    def __init__(self, learning_rate=0.001, weight_decay=0.004, **options):
+        super().__init__(learning_rate, weight_decay=weight_decay, **options)

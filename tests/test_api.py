@@ -34,6 +34,8 @@ def run(*arguments, cwd):
 def test_public_names():
     assert ravine.__all__ == [
         "SGD",
+        "Adam",
+        "AdamW",
         "LossScaleOptimizer",
         "Nadam",
         "Optimizer",

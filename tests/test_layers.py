@@ -181,6 +181,8 @@ OPTIMIZER = ["_core", "_learning_rate", "_options", "_settings", "optimizer"]
 IMPORTS = {
     "__init__": [
         "_core",
+        "adam",
+        "adamw",
         "loss_scale_optimizer",
         "nadam",
         "optimizer",
@@ -237,6 +239,8 @@ IMPORTS = {
     "sgd": OPTIMIZER,
     "rmsprop": OPTIMIZER,
     "nadam": OPTIMIZER,
+    "adam": OPTIMIZER,
+    "adamw": ["_learning_rate", "_options", "_settings", "adam"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "demo", "demo.*"],
 }

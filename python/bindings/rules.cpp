@@ -74,6 +74,11 @@ void bind_rules(py::module_& module) {
       .number("beta_2", &Nadam::beta_2)
       .number("epsilon", &Nadam::epsilon)
       .number("momentum_product", &Nadam::momentum_product);
+  RuleClass<Adam>(module, "Adam")
+      .number("beta_1", &Adam::beta_1)
+      .number("beta_2", &Adam::beta_2)
+      .number("epsilon", &Adam::epsilon)
+      .number("amsgrad", &Adam::amsgrad);
 
   py::class_<LossScale>(module, "LossScale")
       .def(py::init<>())

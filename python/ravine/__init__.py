@@ -18,6 +18,8 @@ from ravine._core import (
     set_num_threads,
 )
 from ravine._core import num_threads as get_num_threads
+from ravine.adam import Adam
+from ravine.adamw import AdamW
 from ravine.loss_scale_optimizer import LossScaleOptimizer
 from ravine.nadam import Nadam
 from ravine.optimizer import Optimizer
@@ -26,6 +28,8 @@ from ravine.sgd import SGD
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
     "LossScaleOptimizer",
     "Nadam",
     "Optimizer",

@@ -32,6 +32,14 @@ class Nadam(Rule):
     def __init__(self) -> None: ...
     def copy(self) -> Nadam: ...
 
+class Adam(Rule):
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    amsgrad: bool
+    def __init__(self) -> None: ...
+    def copy(self) -> Adam: ...
+
 class Options:
     weight_decay: float | None
     clipnorm: float | None

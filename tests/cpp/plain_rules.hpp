@@ -26,6 +26,9 @@ inline const std::vector<AnyRule> rules{
     RMSprop{.rho = 0.5, .momentum = 0.8, .epsilon = 0.0, .centered = true},
     Nadam{},
     Nadam{.beta_1 = 0.5, .beta_2 = 0.9, .epsilon = 1e-3},
+    Adam{},
+    Adam{.amsgrad = true},
+    Adam{.beta_1 = 0.5, .beta_2 = 0.25, .epsilon = 0.0, .amsgrad = true},
 };
 
 inline double plain_power(double base, std::int64_t exponent) {
@@ -112,6 +115,30 @@ PlainRule<T> plain_rule(const Nadam& rule, double learning_rate, std::int64_t t)
     velocity = velocity + (g * g - velocity) * one_minus_beta_2;
     w = w -
         (of_momentum * momentum + of_gradient * g) / (std::sqrt(velocity * of_velocity) + epsilon);
+  };
+}
+
+// ----------------------------------------------------------------------------------------- Adam
+
+inline std::size_t plain_slot_count(const Adam& rule) { return rule.amsgrad ? 3 : 2; }
+
+template <class T>
+PlainRule<T> plain_rule(const Adam& rule, double learning_rate, std::int64_t t) {
+  const double correction = std::sqrt(1 - plain_power(rule.beta_2, t));
+  const T alpha = T(learning_rate * correction / (1 - plain_power(rule.beta_1, t)));
+  const T one_minus_beta_1 = T(1 - rule.beta_1), one_minus_beta_2 = T(1 - rule.beta_2);
+  const T epsilon = T(rule.epsilon);
+  return [=, amsgrad = rule.amsgrad](T& w, T g, auto& slots, std::size_t i) {
+    T &momentum = slots[0][i], &velocity = slots[1][i];
+    momentum = momentum + (g - momentum) * one_minus_beta_1;
+    velocity = velocity + (g * g - velocity) * one_minus_beta_2;
+    T divisor = velocity;
+    if (amsgrad) {
+      T& largest = slots[2][i];
+      if (std::isnan(velocity) || velocity > largest) largest = velocity;
+      divisor = largest;
+    }
+    w = w - (momentum * alpha) / (std::sqrt(divisor) + epsilon);
   };
 }
 

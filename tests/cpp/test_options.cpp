@@ -138,6 +138,12 @@ TEST(Rules, SayWhichNumberIsOutOfRange) {
   EXPECT_EQ(message(Nadam{.beta_2 = -1.0}), "beta_2 must be in [0, 1). Received: -1.");
   EXPECT_EQ(message(Nadam{.epsilon = infinity}),
             "epsilon must be a finite number of at least 0. Received: inf.");
+
+  EXPECT_EQ(message(Adam{.beta_1 = 1.0}), "beta_1 must be in [0, 1). Received: 1.");
+  EXPECT_EQ(message(Adam{.beta_2 = nan}), "beta_2 must be in [0, 1). Received: nan.");
+  EXPECT_EQ(message(Adam{.epsilon = -1.0}),
+            "epsilon must be a finite number of at least 0. Received: -1.");
+  EXPECT_EQ(message(Adam{.beta_1 = 0.0, .beta_2 = 0.0, .epsilon = 0.0}), "(no exception)");
 }
 
 std::vector<std::string> slots_of(const AnyRule& any) {
@@ -159,6 +165,8 @@ TEST(Rules, NameTheirSlotsInTheOrderOfKeras) {
   EXPECT_EQ(slots_of(RMSprop{.momentum = 0.9, .centered = true}),
             (Names{"velocity", "momentum", "average_gradient"}));
   EXPECT_EQ(slots_of(Nadam{}), (Names{"momentum", "velocity"}));
+  EXPECT_EQ(slots_of(Adam{}), (Names{"momentum", "velocity"}));
+  EXPECT_EQ(slots_of(Adam{.amsgrad = true}), (Names{"momentum", "velocity", "velocity_hat"}));
 }
 
 }  // namespace

@@ -12,12 +12,13 @@
 
 #include <variant>
 
+#include "ravine/rules/adam.hpp"
 #include "ravine/rules/nadam.hpp"
 #include "ravine/rules/rmsprop.hpp"
 #include "ravine/rules/sgd.hpp"
 
 namespace ravine {
 
-using AnyRule = std::variant<SGD, RMSprop, Nadam>;
+using AnyRule = std::variant<SGD, RMSprop, Nadam, Adam>;
 
 }  // namespace ravine
