@@ -214,6 +214,14 @@ def test_stays_near_keras_in_double(implementation, scale, rule, option):
         assert error(values, truth(rule, option, scale)) <= bound
 
 
+@pytest.mark.parametrize("rule", ["nadam", "adam", "adamw_amsgrad"])  # beta_2 is near 1
+def test_float32_is_nearer_the_truth_than_stock_keras(rule):
+    name, arguments = case(rule, "plain")
+    values = run("ravine", name, arguments, *inputs(arguments, np.float32))
+    expected = truth(rule, "plain", 1.0)
+    assert error(values, expected) < error(stock(rule, "plain"), expected) / 3
+
+
 def test_inputs_move_the_variables_and_reach_every_option():
     # Otherwise the tests above would pass for an optimizer that does nothing.
     idle = {"plain", "inactive_clipnorm", "inactive_global_clipnorm", "loss_scale_factor"}
