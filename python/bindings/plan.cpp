@@ -6,6 +6,8 @@
 #include <chrono>
 #include <deque>
 #include <exception>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -50,6 +52,17 @@ class KnownGradient {
   py::object weak_;
 };
 
+/// Where an array of NumPy is, and how many elements it has: it can shrink where it is.
+struct Memory {
+  const void* data;
+  py::ssize_t size;
+};
+
+py::ssize_t size_of(const py::detail::PyArray_Proxy& array) {
+  return std::accumulate(array.dimensions, array.dimensions + array.nd, py::ssize_t{1},
+                         std::multiplies<>());
+}
+
 class BoundPlan {
  public:
   BoundPlan(std::vector<std::string> names, const py::list& variables,
@@ -70,7 +83,8 @@ class BoundPlan {
     if (accumulators) keep(state_, *accumulators);
     if (is_on_gpu()) return;
     for (const py::object& variable : variables_) {
-      memory_.push_back(py::reinterpret_borrow<py::array>(variable).data());
+      const auto array = py::reinterpret_borrow<py::array>(variable);
+      memory_.push_back({array.data(), array.size()});
     }
   }
 
@@ -265,7 +279,7 @@ class BoundPlan {
   void check_variables() const {
     for (std::size_t i = 0; i < memory_.size(); ++i) {
       const auto* const array = py::detail::array_proxy(variables_[i].ptr());
-      if (array->data != memory_[i] ||
+      if (array->data != memory_[i].data || size_of(*array) != memory_[i].size ||
           (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
         throw ArgumentError(Which{"Variable", i, names_[i]}.text() +
                             " was resized or made read-only after build(). Make a new optimizer.");
@@ -310,7 +324,7 @@ class BoundPlan {
 
   std::vector<std::string> names_;
   std::vector<py::object> variables_, state_;  ///< kept alive
-  std::vector<const void*> memory_;            ///< of the variables, when they were bound
+  std::vector<Memory> memory_;                 ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
   std::vector<ShapeStorage> storage_;
   std::vector<KnownGradient> known_;
