@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from checks import RULES, each_rule, make
-from keras_on_numpy import keras
+from keras_oracle import keras
 
 import ravine
 
