@@ -120,6 +120,8 @@ steps: int = optimizer.apply_gradients([(np.ones(2), w["bias"])])
 loss: float = optimizer.minimize(lambda: (1.0, [np.ones(2)]), [w["bias"]])
 with optimizer.averaged_variables():
     pass
+optimizer.learning_rate = np.array(0.5)
+optimizer.learning_rate = np.float32(0.5)
 optimizer.load_state_dict(optimizer.state_dict())
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())
 base: ravine.Optimizer = ravine.SGD(momentum=0.9)

@@ -81,7 +81,7 @@ def test_count_beyond_64_bits_is_a_value_error(setting):
         ravine.SGD(**{setting: 1 << 70})
 
 
-@pytest.mark.parametrize("value", [None, "0.1", True, [0.1], np.array(0.1), 1j])
+@pytest.mark.parametrize("value", [None, "0.1", True, [0.1], np.array([0.1]), np.array(True), 1j])
 def test_learning_rate_must_be_a_rate(value):
     message = (
         "learning_rate must be a number, a LearningRateSchedule or a function without arguments. "

@@ -193,7 +193,7 @@ IMPORTS = {
     "__main__": ["__init__", "demo.cli"],
     "_cuda": [],
     "_arrays": ["_cuda"],
-    "_settings": [],
+    "_settings": ["_arrays", "_cuda"],
     "_options": [],
     "schedules": ["_settings"],
     "_learning_rate": ["_settings", "schedules"],

@@ -1,8 +1,11 @@
 """The learning rate: a number, a schedule or a callable, at any time; and callable betas."""
 
+import json
+
+import ml_dtypes
 import numpy as np
 import pytest
-from checks import Pair, assert_same, config_and, each_rule, normal, raises
+from checks import Pair, assert_same, config_and, each_rule, normal, raises, snapshot
 
 import ravine
 
@@ -108,6 +111,131 @@ def test_betas_may_be_callables():
     optimizer.apply([steps[0]])
 
 
+def test_betas_are_asked_once_a_call_micro_steps_included():
+    asked = []
+
+    def beta(name):
+        return lambda: asked.append(name) or 0.5
+
+    w = [np.ones(2), np.ones(2)]
+    optimizer = ravine.Nadam(
+        0.1, beta_1=beta("beta_1"), beta_2=beta("beta_2"), gradient_accumulation_steps=2
+    )
+    optimizer.build(w)
+    assert asked == []
+    for call in range(1, 5):
+        optimizer.apply([np.ones(2), np.ones(2)])
+        assert asked == ["beta_1", "beta_2"] * call
+
+
+def test_momentum_product_has_the_beta_of_each_step():
+    values = [0.9, 0.8, 0.7]
+    optimizer = ravine.Nadam(beta_1=iter(values).__next__)
+    product, w = 1.0, np.ones(2)
+    for t, beta_1 in enumerate(values, start=1):
+        optimizer.apply([np.ones(2)], [w])
+        product *= beta_1 * (1 - 0.5 * 0.96**t)
+        assert float(optimizer.state_dict()["momentum_product"]) == pytest.approx(
+            product, rel=1e-15
+        )
+
+
+def test_function_that_fails_as_beta_changes_nothing():
+    values = iter([0.5, 0.25])
+    w = np.ones(2)
+    optimizer = ravine.Nadam(beta_1=values.__next__, beta_2=lambda: 1 / 0 if w[0] != 1 else 0.5)
+    optimizer.apply([np.ones(2)], [w])
+    before = snapshot(optimizer, w)
+    with pytest.raises(ZeroDivisionError):
+        optimizer.apply([np.ones(2)])
+    assert snapshot(optimizer, w) == before
+    optimizer.beta_1 = optimizer.beta_2 = 0.5
+    optimizer.apply([np.ones(2)])
+    other, start = ravine.Nadam(beta_1=0.5, beta_2=0.5), np.ones(2)
+    for _ in range(2):
+        other.apply([np.ones(2)], [start])
+    assert_same(w, start)
+
+
+# --- Numbers in arrays without axes
+
+
+class Foreign:
+    """An array without axes of a library that ravine does not know."""
+
+    shape = ()
+
+    def __init__(self, value):
+        self._value = value
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._value, dtype)
+
+
+KINDS = {
+    "float": float,
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "array": np.array,
+    "float16_array": lambda value: np.array(value, np.float16),
+    "bfloat16_array": lambda value: np.array(value, ml_dtypes.bfloat16),
+    "read_only_array": lambda value: np.broadcast_to(np.array(value), ()),
+    "foreign": Foreign,
+}
+each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+@each_kind
+def test_rate_and_betas_may_be_any_kind_of_number(kind):
+    values = {"learning_rate": 0.125, "beta_1": 0.75, "beta_2": 0.875}
+    expected, w = np.ones(3), {}
+    optimizer = ravine.Nadam(**values)
+    for _ in range(3):
+        optimizer.apply([np.full(3, 0.5)], [expected])
+    given = {name: kind(value) for name, value in values.items()}
+    w["number"], numbers = np.ones(3), ravine.Nadam(**given)
+    w["set"], later = np.ones(3), ravine.Nadam()
+    w["function"] = np.ones(3)
+    functions = ravine.Nadam(**{name: lambda v=value: v for name, value in given.items()})
+    for name, value in given.items():
+        setattr(later, name, value)
+        for each in (numbers, later):
+            assert (type(getattr(each, name)), getattr(each, name)) == (float, values[name])
+    assert functions.learning_rate == 0.125
+    for each, start in zip((numbers, later, functions), w.values(), strict=True):
+        for _ in range(3):
+            each.apply([np.full(3, 0.5)], [start])
+        assert_same(start, expected)
+    assert numbers.get_config() == later.get_config() == optimizer.get_config()
+    assert json.loads(json.dumps(numbers.get_config())) == numbers.get_config()
+
+
+def test_whole_numbers_in_arrays_are_numbers():
+    assert ravine.SGD(np.array(2)).learning_rate == 2.0
+    assert ravine.SGD(np.array(2, np.uint8), weight_decay=np.array(1)).weight_decay == 1.0
+    assert ravine.SGD(momentum=np.array(0.5)).momentum == 0.5
+
+
+def test_array_is_read_when_it_is_set():
+    rate = np.array(0.5)
+    optimizer = ravine.SGD(rate)
+    rate[...] = 7
+    assert optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    "value", [np.array([0.5]), np.array(True), np.array(0.5j), np.array("0.5"), np.array(None)]
+)
+def test_other_arrays_are_no_numbers(value):
+    with raises(ValueError, f"beta_1 must be a number. Received: {value!r}."):
+        ravine.Nadam(beta_1=value)
+    message = f"The function given as learning_rate must return a number. Received: {value!r}."
+    with raises(ValueError, message):
+        assert ravine.Nadam(lambda: value).learning_rate
+
+
 # --- What is no rate
 
 
@@ -174,12 +302,14 @@ def test_beta_of_a_function_is_refused_and_changes_nothing(value, message):
     w, values = np.ones(2), {"beta_1": 0.9, "beta_2": 0.99}
     optimizer = ravine.Nadam(beta_1=lambda: values["beta_1"], beta_2=lambda: values["beta_2"])
     optimizer.apply([np.ones(2)], [w])
-    before = config_and(optimizer, w)
+    before = snapshot(optimizer, w)
     values.update(beta_1=0.5, beta_2=value)
     with raises(ValueError, message):
         optimizer.apply([np.ones(2)])
-    assert config_and(optimizer, w) == before
+    assert snapshot(optimizer, w) == before
     values.update(beta_2=0.25)
     with pytest.raises(ValueError, match=r"^Gradient 0 has shape"):
         optimizer.apply([np.ones(3)])
-    assert config_and(optimizer, w) == before
+    assert snapshot(optimizer, w) == before
+    # The numbers of the last step, which nothing else shows.
+    assert (optimizer._rule.beta_1, optimizer._rule.beta_2) == (0.9, 0.99)

@@ -12,7 +12,7 @@ from ravine import _core
 from ravine._arrays import AnyArray, Array, keep_values
 from ravine._configurable import Configurable
 from ravine._cuda import current_stream
-from ravine._learning_rate import LearningRate
+from ravine._learning_rate import LearningRate, Rate
 from ravine._settings import Setting
 from ravine._state import State, load_state_dict, make_state, state_dict
 from ravine._variables import BuiltVariables, DecayExclusions, Variables
@@ -245,7 +245,7 @@ class Buildable(Configurable):
             self._refuse_capture("The number of steps cannot be read")
             plan.read_progress(self._rule, self._loss_scale)
 
-    def _announce_rate(self, rate: LearningRate) -> None:
+    def _announce_rate(self, rate: Rate) -> None:
         if self._plan is None or self._device is None:
             return
         self._refuse_capture("learning_rate cannot be set")

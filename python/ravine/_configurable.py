@@ -7,9 +7,9 @@ from threading import RLock
 from typing import Any, ClassVar, Self
 
 from ravine import _core, _learning_rate, schedules
-from ravine._learning_rate import LearningRate
+from ravine._learning_rate import LearningRate, Rate
 from ravine._options import complete, full_signature
-from ravine._settings import CallableSetting, Setting, count, flag, number, optional
+from ravine._settings import CallableSetting, Number, Setting, count, flag, number, optional
 from ravine._variables import BuiltVariables, DecayExclusions
 
 
@@ -44,7 +44,7 @@ class Configurable:
         self._lock = RLock()  # several threads may use one optimizer
         self._rule = self._native()
         self._options = _core.Options()
-        self._callables: dict[str, Callable[[], float]] = {}
+        self._callables: dict[str, Callable[[], Number]] = {}
         self._variables: BuiltVariables | None = None
         self._exclusions = DecayExclusions()
 
@@ -164,7 +164,7 @@ class Configurable:
         """Completed calls of `apply`, those that only accumulated included."""
         return self._rule.calls
 
-    def _announce_rate(self, rate: LearningRate) -> None:
+    def _announce_rate(self, rate: Rate) -> None:
         """Pass on a rate that is about to be set, or refuse it."""
 
     def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:

@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ravine import schedules
-from ravine._settings import number
+from ravine._settings import NotANumberError, Number, number
 
-LearningRate: TypeAlias = float | schedules.LearningRateSchedule | Callable[[], float]
+LearningRate: TypeAlias = Number | schedules.LearningRateSchedule | Callable[[], Number]
+Rate: TypeAlias = float | schedules.LearningRateSchedule | Callable[[], Number]
 
 
-def checked(value: object) -> LearningRate:
+def checked(value: object) -> Rate:
     """Return what may be used as a learning rate, numbers as floats; else raise a ValueError."""
     if isinstance(value, schedules.LearningRateSchedule):
         return value
@@ -22,7 +21,7 @@ def checked(value: object) -> LearningRate:
         return value
     try:
         rate = number("learning_rate", value)
-    except ValueError:
+    except NotANumberError:
         raise ValueError(
             "learning_rate must be a number, a LearningRateSchedule or a function without "
             f"arguments. Received: {value!r}."
@@ -30,7 +29,7 @@ def checked(value: object) -> LearningRate:
     return _finite(rate, "learning_rate")
 
 
-def at_step(rate: LearningRate, step: int) -> float:
+def at_step(rate: Rate, step: int) -> float:
     """Return the number that the rate is at one step."""
     if isinstance(rate, float):
         return rate
@@ -41,7 +40,7 @@ def at_step(rate: LearningRate, step: int) -> float:
     return _finite(_to_number(rate(), source), source)
 
 
-def serialize(rate: LearningRate) -> float | dict[str, Any]:
+def serialize(rate: Rate) -> float | dict[str, Any]:
     """Return the rate as configurations hold it."""
     if isinstance(rate, float):
         return rate
@@ -54,11 +53,9 @@ def serialize(rate: LearningRate) -> float | dict[str, Any]:
 
 
 def _to_number(value: object, source: str) -> float:
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
     try:
         return number(source, value)
-    except ValueError:
+    except NotANumberError:
         raise ValueError(f"{source} must return a number. Received: {value!r}.") from None
 
 

@@ -4,24 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
+
+from ravine._arrays import AnyArray, on_gpu, to_host
+from ravine._cuda import is_capturing, is_dlpack
 
 if TYPE_CHECKING:
     from ravine._configurable import Configurable
 
 T = TypeVar("T")
+Number: TypeAlias = float | np.integer[Any] | np.floating[Any] | AnyArray
+
+
+class NotANumberError(ValueError):
+    """A value is of no type that could be a number."""
 
 
 def number(name: str, value: object) -> float:
-    """Return a real number as a float; a ValueError names what was wrong."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise ValueError(f"{name} must be a number. Received: {value!r}.")
+    """Return a real number as a float; a ValueError names what was wrong.
+
+    It may be one of Python or NumPy, or in an array without axes of NumPy or CuPy.
+    """
+    plain = _without_array(name, value)
+    if isinstance(plain, (bool, np.bool_)) or not isinstance(plain, Real):
+        raise NotANumberError(f"{name} must be a number. Received: {value!r}.")
     try:
-        return float(value)
+        return float(plain)
     except OverflowError:
         raise ValueError(f"{name} must be a finite number. Received: {value!r}.") from None
+
+
+def _without_array(name: str, value: object) -> object:
+    """Return what is in an array without axes, and anything else as it is."""
+    if isinstance(value, Real) or getattr(value, "shape", None) != ():
+        return value
+    if (on_gpu(value) or is_dlpack(value)) and is_capturing():
+        raise ValueError(
+            f"{name} cannot be read from a GPU while a CUDA graph is captured. Pass a number."
+        )
+    array = to_host(value)
+    # NumPy counts bfloat16, which ml_dtypes brings, as none of its kinds of number.
+    return float(array) if array.dtype.name == "bfloat16" else array[()]
 
 
 def count(name: str, value: object) -> int:
@@ -105,11 +130,12 @@ class CallableSetting(Setting[float]):
         return super().__get__(optimizer, owner) if function is None else function
 
     def __set__(self, optimizer: Configurable, value: Any) -> None:
-        if callable(value):
-            optimizer._callables[self.name] = value
-        else:
-            super().__set__(optimizer, value)
-            optimizer._callables.pop(self.name, None)
+        with optimizer._lock:
+            if callable(value):
+                optimizer._callables[self.name] = value
+            else:
+                super().__set__(optimizer, value)
+                optimizer._callables.pop(self.name, None)
 
     def resolve(self, optimizer: Configurable) -> None:
         """Ask the function for the value of this step."""

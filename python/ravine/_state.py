@@ -85,7 +85,7 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     if optimizer._loss_scale is not None:
         _check_loss_scale(optimizer._loss_scale.copy(), given)
     if rate is not None and isinstance(optimizer._learning_rate, float):
-        optimizer.learning_rate = rate.item() if rate.ndim == 0 else rate  # type: ignore[assignment]
+        optimizer.learning_rate = rate
 
     optimizer._rule.calls = int(given["iteration"])
     for name in optimizer._scalar_state:

@@ -8,7 +8,7 @@ from typing import Unpack
 from ravine import _core
 from ravine._learning_rate import LearningRate
 from ravine._options import Options
-from ravine._settings import CallableSetting, Setting, number
+from ravine._settings import CallableSetting, Number, Setting, number
 from ravine.optimizer import Optimizer
 
 
@@ -31,7 +31,8 @@ class Nadam(Optimizer):
     learning_rate : float, LearningRateSchedule or callable, default 0.001
         A callable takes no argument and returns the value for this step.
     beta_1, beta_2 : float in [0, 1) or callable, default 0.9 and 0.999
-        Decay, per step, of the first and second moment. A callable takes no argument.
+        Decay, per step, of the first and second moment. A callable takes no argument and is asked
+        once a step.
     epsilon : float of at least 0, default 1e-7
         Added to the root of the second moment, in units of the gradient.
     **options
@@ -68,8 +69,8 @@ class Nadam(Optimizer):
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
-        beta_1: float | Callable[[], float] = 0.9,
-        beta_2: float | Callable[[], float] = 0.999,
+        beta_1: Number | Callable[[], Number] = 0.9,
+        beta_2: Number | Callable[[], Number] = 0.999,
         epsilon: float = 1e-7,
         **options: Unpack[Options],
     ) -> None:

@@ -11,7 +11,7 @@ from ravine import _learning_rate
 from ravine._arrays import AnyArray
 from ravine._buildable import Buildable
 from ravine._cuda import current_stream, stream_handle
-from ravine._learning_rate import LearningRate
+from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options, levels_to_the_caller
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.schedules import LearningRateSchedule
@@ -243,7 +243,7 @@ class Optimizer(Buildable):
             )
         return handle, producer
 
-    def _rate_of_this_call(self, rate: LearningRate, stream: int) -> float:
+    def _rate_of_this_call(self, rate: Rate, stream: int) -> float:
         """Ask a schedule or a function for the rate.
 
         With a loss scale only the GPU knows the number of the call. It gets the rates of many ahead
