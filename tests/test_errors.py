@@ -175,6 +175,12 @@ CONSTRUCTORS = {
         "A function given as learning_rate cannot be stored in a configuration. Use a "
         "LearningRateSchedule with get_config().",
     ),
+    "config_of_callable_betas": (
+        lambda: ravine.Nadam(beta_1=lambda: 0.9, beta_2=lambda: 0.99).get_config(),
+        ValueError,
+        "A function given as beta_1 or beta_2 cannot be stored in a configuration. Use a number, "
+        "which may be set before each step.",
+    ),
     "config_of_exclusions_without_names": (
         lambda: excluding([np.ones(1)]).get_config(),
         ValueError,

@@ -86,7 +86,17 @@ class Configurable:
         -------
         dict
             In the form of Keras; with ``exclude_from_weight_decay`` if there are exclusions.
+
+        Raises
+        ------
+        ValueError
+            If the learning rate or a hyperparameter is a function, which no configuration can hold.
         """
+        if self._callables:
+            raise ValueError(
+                f"A function given as {' or '.join(self._callables)} cannot be stored in a "
+                "configuration. Use a number, which may be set before each step."
+            )
         config: dict[str, Any] = {
             "name": self.name,
             "learning_rate": _learning_rate.serialize(self._learning_rate),
