@@ -135,8 +135,9 @@ CONSTRUCTORS = {
     "unknown_schedule": (
         lambda: ravine.SGD.from_config({"learning_rate": {"class_name": "Odd", "config": {}}}),
         ValueError,
-        "Unknown learning rate schedule 'Odd'. Known: ['ExponentialDecay']. Pass a class of your "
-        "own in custom_objects.",
+        "Unknown learning rate schedule 'Odd'. Known: ['CosineDecay', 'CosineDecayRestarts', "
+        "'ExponentialDecay', 'InverseTimeDecay', 'PiecewiseConstantDecay', 'PolynomialDecay']. "
+        "Pass a class of your own in custom_objects.",
     ),
     "decay_steps": (
         lambda: ExponentialDecay(0.1, 0, 0.5),

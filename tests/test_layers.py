@@ -187,7 +187,7 @@ IMPORTS = {
         "nadam",
         "optimizer",
         "rmsprop",
-        "schedules",
+        "schedules.__init__",
         "sgd",
     ],
     "__main__": ["__init__", "demo.cli"],
@@ -195,17 +195,21 @@ IMPORTS = {
     "_arrays": ["_cuda"],
     "_settings": ["_arrays", "_cuda"],
     "_options": [],
-    "schedules": ["_settings"],
-    "_learning_rate": ["_settings", "schedules"],
+    "_serialized": [],
+    "schedules.__init__": ["_serialized", "schedules.*"],
+    "schedules._schedule": ["_settings"],
+    "schedules.*": ["_settings", "schedules._schedule"],
+    "_learning_rate": ["_settings", "schedules.__init__"],
     "_variables": ["_arrays", "_cuda"],
     "_state": ["_core", "_arrays", "_cuda", "_variables"],
     "_configurable": [
         "_core",
         "_learning_rate",
         "_options",
+        "_serialized",
         "_settings",
         "_variables",
-        "schedules",
+        "schedules.__init__",
     ],
     "_buildable": [
         "_core",
@@ -224,17 +228,17 @@ IMPORTS = {
         "_learning_rate",
         "_options",
         "_variables",
-        "schedules",
+        "schedules.__init__",
     ],
     "loss_scale_optimizer": [
         "_core",
         "_arrays",
         "_learning_rate",
         "_options",
+        "_serialized",
         "_settings",
         "_variables",
         "optimizer",
-        "schedules",
     ],
     "sgd": OPTIMIZER,
     "rmsprop": OPTIMIZER,
@@ -242,10 +246,17 @@ IMPORTS = {
     "adam": OPTIMIZER,
     "adamw": ["_learning_rate", "_options", "_settings", "adam"],
     # A user of ravine like any other.
-    "demo.*": ["__init__", "demo", "demo.*"],
+    "demo.*": ["__init__", "demo.*"],
 }
 # And what it may import from elsewhere, apart from Python's own library.
-OTHERS = {"_cuda": ["numpy", "cupy"], "_options": [], "schedules": []}
+OTHERS = {
+    "_cuda": ["numpy", "cupy"],
+    "_options": [],
+    "_serialized": [],
+    "schedules.__init__": [],
+    "schedules._schedule": [],
+    "schedules.*": [],
+}
 DEFAULT_OTHERS = ["numpy"]
 
 
@@ -304,12 +315,13 @@ def modules():
 def imports(module, text):
     """Return the modules that a module imports when it runs, ours without ``ravine.``."""
     known = {*modules(), "_core"}
+    packages = {name.removesuffix(".__init__") for name in known if name.endswith(".__init__")}
     result = []
 
     def add(name):
         if name == "ravine" or name.startswith("ravine."):
             name = name.partition(".")[2] or "__init__"
-        result.append(name)
+        result.append(f"{name}.__init__" if name in packages else name)
 
     def visit(node):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -321,7 +333,7 @@ def imports(module, text):
             assert node.level == 0, "absolute imports only"
             for alias in node.names:
                 inside = f"{node.module}.{alias.name}".partition(".")[2]
-                add(f"{node.module}.{alias.name}" if inside in known else node.module)
+                add(f"{node.module}.{alias.name}" if inside in known | packages else node.module)
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -330,8 +342,9 @@ def imports(module, text):
 
 
 def forbidden_imports(module, text):
-    ours, others = IMPORTS[row_of(module, IMPORTS)], OTHERS.get(module, DEFAULT_OTHERS)
-    known = {*modules(), "_core", "demo"}
+    row = row_of(module, IMPORTS)
+    ours, others = IMPORTS[row], OTHERS.get(row, DEFAULT_OTHERS)
+    known = {*modules(), "_core"}
     return [
         name
         for name in imports(module, text)
@@ -383,8 +396,9 @@ def test_forbidden_include_is_found(file, line):
         ("optimizer", "import torch.nn"),
         ("_settings", "from ravine import _core"),
         ("_settings", "from ravine._core import SGD"),
-        ("schedules", "import numpy as np"),
-        ("schedules", "def f():\n    from ravine.optimizer import Optimizer"),
+        ("schedules._decay", "import numpy as np"),
+        ("schedules._decay", "from ravine import schedules"),
+        ("schedules.__init__", "def f():\n    from ravine.optimizer import Optimizer"),
         ("sgd", "import ravine"),
         ("demo.network", "from ravine._arrays import Array"),
         ("demo.data", "import sklearn.datasets"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from ravine import _core, _learning_rate, schedules
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import complete, full_signature
+from ravine._serialized import CustomObjects
 from ravine._settings import CallableSetting, Number, Setting, count, flag, number, optional
 from ravine._variables import BuiltVariables, DecayExclusions
 
@@ -121,7 +122,7 @@ class Configurable:
     def from_config(
         cls,
         config: Mapping[str, Any],
-        custom_objects: dict[str, type[schedules.LearningRateSchedule]] | None = None,
+        custom_objects: CustomObjects | None = None,
     ) -> Self:
         """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
 
@@ -130,7 +131,13 @@ class Configurable:
         config : dict
             It is not modified.
         custom_objects : dict, optional
-            Classes of learning rate schedules of your own, by name.
+            Classes of your own, by name, that the configuration refers to.
+
+        Raises
+        ------
+        ValueError
+            If it has an argument that is not known or out of its range, or names a class that is
+            not known.
         """
         arguments = dict(config)
         exclusions = arguments.pop("exclude_from_weight_decay", None)

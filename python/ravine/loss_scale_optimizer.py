@@ -8,10 +8,11 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from ravine import _core, schedules
+from ravine import _core
 from ravine._arrays import AnyArray, Array, device_scalar
 from ravine._learning_rate import LearningRate
 from ravine._options import DEFAULTS
+from ravine._serialized import CustomObjects
 from ravine._settings import count, number
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.optimizer import Optimizer
@@ -232,7 +233,7 @@ class LossScaleOptimizer(Optimizer):
     def from_config(
         cls,
         config: Mapping[str, Any],
-        custom_objects: dict[str, type[schedules.LearningRateSchedule]] | None = None,
+        custom_objects: CustomObjects | None = None,
     ) -> Self:
         """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
 
