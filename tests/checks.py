@@ -37,6 +37,15 @@ RULES = {
     "adamw_amsgrad": ("AdamW", {"learning_rate": 0.1, "weight_decay": 0.5, "amsgrad": True}),
 }
 
+# The classes of optimizers that users see, but for their base.
+OPTIMIZERS = {
+    name: cls
+    for name in ravine.__all__
+    if isinstance(cls := getattr(ravine, name), type)
+    and issubclass(cls, ravine.Optimizer)
+    and cls is not ravine.Optimizer
+}
+
 
 def name_of(dtype):
     return np.dtype(dtype).name

@@ -41,9 +41,12 @@ def test_public_names():
         "Optimizer",
         "RMSprop",
         "__version__",
+        "deserialize",
+        "get",
         "get_num_threads",
         "instruction_set",
         "schedules",
+        "serialize",
         "set_num_threads",
     ]
     assert all(hasattr(ravine, name) for name in ravine.__all__)
@@ -75,7 +78,7 @@ def test_examples_in_docstrings_run(module):
 def test_the_classes_have_examples():
     finder = doctest.DocTestFinder()
     schedules = [getattr(ravine.schedules, name) for name in ravine.schedules.__all__]
-    for thing in {*CLASSES, *schedules} - {ravine.Optimizer}:
+    for thing in {*CLASSES, ravine.get, *schedules} - {ravine.Optimizer}:
         assert finder.find(thing)[0].examples, thing.__name__
 
 
@@ -127,6 +130,8 @@ with optimizer.averaged_variables():
 optimizer.load_state_dict(optimizer.state_dict())
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())
 base: ravine.Optimizer = ravine.SGD(momentum=0.9)
+named: ravine.Optimizer | None = ravine.get("sgd")
+again: ravine.Optimizer = ravine.deserialize(ravine.serialize(base))
 value: float = ravine.schedules.CosineDecay(1, 100)(np.int64(3))
 
 
@@ -135,7 +140,7 @@ class Linear(ravine.schedules.LearningRateSchedule):
         return 0.1 * step
 
 
-ravine.SGD.from_config({"learning_rate": 0.5}, custom_objects={"Linear": Linear})
+ravine.deserialize({"class_name": "sgd"}, custom_objects={"Linear": Linear})
 """
 WRONG = {
     "ravine.SGD(momentun=0.9)": "call-arg",

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checks import RULES, each_rule, make, raises
+from checks import each_rule, make, raises
 
 import ravine
 
@@ -204,8 +204,7 @@ def test_hands_on_what_is_the_inner_optimizers():
         (
             lambda: ravine.LossScaleOptimizer.from_config({"inner_optimizer": None}),
             ValueError,
-            "'inner_optimizer' must have the 'class_name' of one of "
-            f"{sorted({name for name, _ in RULES.values()})} and its 'config'. Received: None.",
+            "'inner_optimizer' must be a dict that serialize() returned. Received: None.",
         ),
     ],
 )

@@ -18,6 +18,7 @@ from ravine._core import (
     set_num_threads,
 )
 from ravine._core import num_threads as get_num_threads
+from ravine._identity import deserialize, get, serialize
 from ravine.adam import Adam
 from ravine.adamw import AdamW
 from ravine.loss_scale_optimizer import LossScaleOptimizer
@@ -35,8 +36,11 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "__version__",
+    "deserialize",
+    "get",
     "get_num_threads",
     "instruction_set",
     "schedules",
+    "serialize",
     "set_num_threads",
 ]

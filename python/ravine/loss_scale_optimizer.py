@@ -10,10 +10,11 @@ import numpy as np
 
 from ravine import _core
 from ravine._arrays import AnyArray, Array, device_scalar
+from ravine._identity import deserialize, serialize
 from ravine._learning_rate import LearningRate
 from ravine._options import DEFAULTS
 from ravine._serialized import CustomObjects
-from ravine._settings import count, number
+from ravine._settings import Number, count, number
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.optimizer import Optimizer
 
@@ -76,7 +77,7 @@ class LossScaleOptimizer(Optimizer):
     def __init__(
         self,
         inner_optimizer: Optimizer,
-        initial_scale: float = 2.0**15,
+        initial_scale: Number = 2.0**15,
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
         **options: Any,
@@ -221,10 +222,7 @@ class LossScaleOptimizer(Optimizer):
         """Return the arguments of the constructor, as JSON can hold them. The scale is state."""
         return {
             "name": self.name,
-            "inner_optimizer": {
-                "class_name": type(self.inner_optimizer).__name__,
-                "config": self.inner_optimizer.get_config(),
-            },
+            "inner_optimizer": serialize(self.inner_optimizer),
             "initial_scale": self.initial_scale,
             "dynamic_growth_steps": self.dynamic_growth_steps,
         }
@@ -237,23 +235,15 @@ class LossScaleOptimizer(Optimizer):
     ) -> Self:
         """Make an optimizer from what `get_config`, or that of Keras's optimizer, returned.
 
-        Parameters
-        ----------
-        config : mapping
-            It is not modified.
-        custom_objects : dict, optional
-            Schedules of the caller's, by the name of their class.
+        See `Optimizer.from_config`.
         """
         given = dict(config)
         inner = given.pop("inner_optimizer", None)
-        classes = _classes_of_package(Optimizer)
-        name = inner.get("class_name") if isinstance(inner, Mapping) else None
-        if not isinstance(inner, Mapping) or name not in classes:
+        if not isinstance(inner, Mapping):
             raise ValueError(
-                "'inner_optimizer' must have the 'class_name' of one of "
-                f"{sorted(classes)} and its 'config'. Received: {inner!r}."
+                f"'inner_optimizer' must be a dict that serialize() returned. Received: {inner!r}."
             )
-        return cls(classes[name].from_config(inner["config"], custom_objects), **given)
+        return cls(deserialize(inner, custom_objects), **given)
 
     def _scale(self) -> _core.LossScale:
         scale = self.inner_optimizer._loss_scale
@@ -264,15 +254,6 @@ class LossScaleOptimizer(Optimizer):
         with self.inner_optimizer._lock:
             self.inner_optimizer._read_progress()
             return self._scale().copy()
-
-
-def _classes_of_package(base: type[Optimizer]) -> dict[str, type[Optimizer]]:
-    """Return the optimizers that this package has, by name."""
-    found: dict[str, type[Optimizer]] = {}
-    for each in base.__subclasses__():
-        if each.__module__.startswith("ravine.") and each is not LossScaleOptimizer:
-            found |= {each.__name__: each, **_classes_of_package(each)}
-    return found
 
 
 def _refuse(options: dict[str, Any]) -> None:
