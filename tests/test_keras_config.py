@@ -141,6 +141,14 @@ def test_get_leaves_a_dictionary_alone():
     assert data["config"]["learning_rate"] is not rate
 
 
+def test_function_that_needs_arguments_is_refused_at_once():
+    optimizer = keras.optimizers.SGD(lambda step: 0.1)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        optimizer.apply([np.ones(2)], [keras.Variable(np.ones(2))])
+    with pytest.raises(ValueError, match=r"^learning_rate must be a number"):
+        ravine.SGD(lambda step: 0.1)
+
+
 def test_function_is_not_stored():
     optimizer = keras.optimizers.SGD(lambda: 0.1)
     with pytest.warns(UserWarning, match="lambda"):

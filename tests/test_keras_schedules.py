@@ -9,7 +9,7 @@ import pytest
 from checks import raises
 from keras_oracle import keras, keras_in_double
 
-from ravine import schedules
+from ravine import SGD, schedules
 
 theirs = keras.optimizers.schedules
 
@@ -232,6 +232,14 @@ def test_unknown_schedule_is_an_error():
         ("CosineDecay", (0.1, 1, 0.0, "x", 0.1, -1)),
         ("CosineDecayRestarts", (0.1, 1, 2.0, -1.0)),
         ("CosineDecay", (0.1, 1, 0.0, 3)),
+def test_schedule_of_keras_is_refused_at_once():
+    # It needs the step, and what is no LearningRateSchedule of ours is called without.
+    with pytest.raises(
+        ValueError, match=r"^learning_rate must be a number, a LearningRateSchedule"
+    ):
+        SGD(theirs.CosineDecay(0.1, 100))
+
+
     ],
 )
 def test_arguments_that_keras_takes_are_checked(name, arguments):

@@ -247,6 +247,34 @@ def trained():
     return optimizer, w
 
 
+def needs_a_step(step):
+    return 0.1 / (step + 1)
+
+
+@pytest.mark.parametrize(
+    "function", [needs_a_step, ravine.schedules.CosineDecay, Steps().__call__, np.sqrt, str.lower]
+)
+def test_function_that_needs_arguments_is_refused_at_once(function):
+    optimizer = ravine.Nadam(0.25, beta_1=0.5)
+    message = (
+        "learning_rate must be a number, a LearningRateSchedule or a function without arguments. "
+        f"Received: {function!r}."
+    )
+    with raises(ValueError, message):
+        optimizer.learning_rate = function
+    message = f"beta_1 must be a number or a function without arguments. Received: {function!r}."
+    with raises(ValueError, message):
+        optimizer.beta_1 = function
+    assert (optimizer.learning_rate, optimizer.beta_1) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda rate=0.5: rate, lambda *_: 0.5, [0.5].__iter__().__next__, [0.5].pop]
+)
+def test_function_that_needs_none_is_accepted(function):
+    assert ravine.Nadam(function).learning_rate == 0.5
+
+
 RATES = {
     "function_without_number": (
         lambda: None,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ravine import schedules
-from ravine._settings import NotANumberError, Number, number
+from ravine._settings import NotANumberError, Number, is_function, number
 
 LearningRate: TypeAlias = Number | schedules.LearningRateSchedule | Callable[[], Number]
 Rate: TypeAlias = float | schedules.LearningRateSchedule | Callable[[], Number]
@@ -15,9 +15,7 @@ Rate: TypeAlias = float | schedules.LearningRateSchedule | Callable[[], Number]
 
 def checked(value: object) -> Rate:
     """Return what may be used as a learning rate, numbers as floats; else raise a ValueError."""
-    if isinstance(value, schedules.LearningRateSchedule):
-        return value
-    if callable(value):
+    if isinstance(value, schedules.LearningRateSchedule) or is_function(value):
         return value
     try:
         rate = number("learning_rate", value)

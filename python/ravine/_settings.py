@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeGuard, TypeVar, overload
 
 import numpy as np
 
@@ -47,6 +48,19 @@ def _without_array(name: str, value: object) -> object:
     array = to_host(value)
     # NumPy counts bfloat16, which ml_dtypes brings, as none of its kinds of number.
     return float(array) if array.dtype.name == "bfloat16" else array[()]
+
+
+def is_function(value: object) -> TypeGuard[Callable[[], Any]]:
+    """Whether a value can be called without arguments, as far as it says."""
+    if not callable(value):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some that are written in C do not say
+        pass
+    return True
 
 
 def count(name: str, value: object) -> int:
@@ -131,8 +145,13 @@ class CallableSetting(Setting[float]):
 
     def __set__(self, optimizer: Configurable, value: Any) -> None:
         with optimizer._lock:
-            if callable(value):
+            if is_function(value):
                 optimizer._callables[self.name] = value
+            elif callable(value):
+                raise ValueError(
+                    f"{self.name} must be a number or a function without arguments. "
+                    f"Received: {value!r}."
+                )
             else:
                 super().__set__(optimizer, value)
                 optimizer._callables.pop(self.name, None)

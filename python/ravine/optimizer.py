@@ -32,7 +32,8 @@ class Optimizer(Buildable):
     ----------
     learning_rate : float, LearningRateSchedule or callable
         A schedule is called with the number of calls of `apply` so far, a callable without
-        arguments; both once a step. Any finite number.
+        arguments; both once a step. Any finite number, of Python, NumPy, or in an array without
+        axes; that is read at once, and waited for if it is on a GPU.
     weight_decay : float, optional
         Decay of the variables, ``w -= w * weight_decay * learning_rate``, before each update.
     clipnorm : float above 0, optional
