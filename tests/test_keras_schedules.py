@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from checks import raises
-from keras_oracle import keras, keras_in_double
+from keras_oracle import keras, keras_in_double, run_keras
 
 from ravine import SGD, schedules
 
@@ -117,6 +117,48 @@ def test_config_is_that_of_keras_and_goes_both_ways(name, arguments):
     assert nested.get_config()["learning_rate"] == stored
 
 
+def random_arguments(name, random):
+    rates, steps = random.uniform(-1, 1, 3), random.uniform(0.5, 300, 2)
+    if name == "PiecewiseConstantDecay":
+        return np.cumsum(random.integers(1, 99, 4)).tolist(), random.uniform(-1, 1, 5).tolist()
+    if name == "PolynomialDecay":
+        return rates[0], steps[0], rates[1], random.uniform(0, 4), bool(random.integers(2))
+    if name == "CosineDecay":
+        return rates[0], steps[0], rates[1], name, random.choice([None, rates[2]]), steps[1]
+    if name == "CosineDecayRestarts":
+        return rates[0], steps[0], random.uniform(1, 3), random.uniform(0, 2), rates[1]
+    return rates[0], steps[0], random.uniform(0, 1.1), bool(random.integers(2))
+
+
+@each_name
+def test_random_values_are_those_of_keras_in_double(name):
+    random = np.random.default_rng(41)
+    for _ in range(60):
+        ours, oracle = pair(name, random_arguments(name, random))
+        steps = [*random.integers(0, 2000, 4).tolist(), *random.uniform(0, 2000, 2).tolist()]
+        with keras_in_double():
+            expected = [float(np.asarray(oracle(step))) for step in steps]
+        values = [ours(step) for step in steps]
+        np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("accumulation", [None, 3])
+@each_name
+def test_training_is_that_of_keras_in_double(name, accumulation):
+    random = np.random.default_rng(43)
+    ours, oracle = pair(name, ARGUMENTS[name][1])
+    arguments = {"momentum": 0.5, "gradient_accumulation_steps": accumulation}
+    steps = [[random.standard_normal(3)] for _ in range(12)]
+    start = random.standard_normal(3)
+    with keras_in_double():
+        (expected,) = run_keras("SGD", {"learning_rate": oracle, **arguments}, [start], steps)
+    optimizer, w = SGD(ours, **arguments), start.copy()
+    for grads in steps:
+        optimizer.apply(grads, [w])
+    np.testing.assert_allclose(w, expected, rtol=0, atol=1e-14)
+    assert abs(w - start).max() > 0.01
+
+
 # --- Where we differ
 
 
@@ -190,6 +232,14 @@ def test_steps_before_0_belong_to_the_first_period():
     assert schedules.CosineDecay(0.5, 8, warmup_target=1.0)(-4) == pytest.approx(0.5)
 
 
+def test_schedule_of_keras_is_refused_at_once():
+    # It needs the step, and what is no LearningRateSchedule of ours is called without.
+    with pytest.raises(
+        ValueError, match=r"^learning_rate must be a number, a LearningRateSchedule"
+    ):
+        SGD(theirs.CosineDecay(0.1, 100))
+
+
 def test_name_may_be_none():
     config = {"initial_learning_rate": 0.5, "decay_steps": 2, "power": 1, "name": None}
     data = {"class_name": "PolynomialDecay", "config": config}
@@ -232,14 +282,6 @@ def test_unknown_schedule_is_an_error():
         ("CosineDecay", (0.1, 1, 0.0, "x", 0.1, -1)),
         ("CosineDecayRestarts", (0.1, 1, 2.0, -1.0)),
         ("CosineDecay", (0.1, 1, 0.0, 3)),
-def test_schedule_of_keras_is_refused_at_once():
-    # It needs the step, and what is no LearningRateSchedule of ours is called without.
-    with pytest.raises(
-        ValueError, match=r"^learning_rate must be a number, a LearningRateSchedule"
-    ):
-        SGD(theirs.CosineDecay(0.1, 100))
-
-
     ],
 )
 def test_arguments_that_keras_takes_are_checked(name, arguments):
