@@ -125,7 +125,7 @@ optimizer.learning_rate = np.float32(0.5)
 rate: float = optimizer.learning_rate
 steps: int = optimizer.apply_gradients([(np.ones(2), w["bias"])])
 loss: float = optimizer.minimize(lambda: (1.0, [np.ones(2)]), [w["bias"]])
-with optimizer.averaged_variables():
+with optimizer.averaged_weights():
     pass
 optimizer.load_state_dict(optimizer.state_dict())
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())

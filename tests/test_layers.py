@@ -222,9 +222,10 @@ IMPORTS = {
         "_state",
         "_variables",
     ],
+    "_averages": ["_arrays", "_buildable", "_cuda", "_learning_rate", "_variables"],
     "optimizer": [
         "_arrays",
-        "_buildable",
+        "_averages",
         "_cuda",
         "_learning_rate",
         "_options",

@@ -156,7 +156,7 @@ def test_hands_on_what_is_the_inner_optimizers():
     assert optimizer.apply_gradients([(np.zeros(3), w["kernel"]), (np.zeros(2), w["bias"])]) == 1
     np.testing.assert_array_equal(w["kernel"], 0.9)
     np.testing.assert_array_equal(w["bias"], 1.0)
-    with optimizer.averaged_variables():
+    with optimizer.averaged_weights():
         pass
     optimizer.finalize_variable_values()
 

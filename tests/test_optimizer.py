@@ -1,4 +1,4 @@
-"""What all optimizers share: building, stepping, the rate, decay and averages."""
+"""What all optimizers share: building, stepping, the rate and decay."""
 
 import warnings
 
@@ -7,7 +7,6 @@ import pytest
 from checks import (
     Pair,
     assert_same,
-    bits,
     each_rule,
     normal,
     snapshot,
@@ -211,76 +210,6 @@ def test_averaging_may_be_switched_off_and_on_after_build():
     optimizer.use_ema = True
     optimizer.apply([np.ones(1)])
     assert optimizer.variables[2].tolist() == [0.5 * -1 + 0.5 * -3]
-
-
-# --- averages
-
-
-def averaged(steps=3, **options):
-    w = [np.zeros(2), np.zeros((2, 2), np.float16)]
-    optimizer = ravine.SGD(1.0, use_ema=True, ema_momentum=0.5, **options)
-    optimizer.build(w)
-    for _ in range(steps):
-        optimizer.apply(ones_like(w))
-    return optimizer, w
-
-
-def test_finalize_copies_all_averages():
-    optimizer, w = averaged()
-    assert [v.flat[0] for v in w] == [-3, -3]
-    optimizer.finalize_variable_values()
-    # -1, then half of -1 and -2, then half of that and -3
-    assert [np.unique(v).tolist() for v in w] == [[-2.25]] * 2
-
-
-def test_finalize_of_some_variables_is_by_identity():
-    optimizer, w = averaged()
-    optimizer.finalize_variable_values([w[1]])
-    assert [v.flat[0] for v in w] == [-3, -2.25]
-    optimizer.finalize_variable_values(w[::-1])
-    assert [v.flat[0] for v in w] == [-2.25, -2.25]
-    optimizer, w = averaged()
-    optimizer.finalize_variable_values({"x": w[0]})
-    assert [v.flat[0] for v in w] == [-2.25, -3]
-
-
-def test_finalize_before_the_first_update_changes_nothing():
-    for steps, options in [(0, {}), (2, {"gradient_accumulation_steps": 3})]:
-        optimizer, w = averaged(steps, **options)
-        w[0][...] = 7
-        optimizer.finalize_variable_values()
-        optimizer.finalize_variable_values(w)
-        with optimizer.averaged_variables():
-            assert w[0].tolist() == [7, 7]
-    ravine.SGD().finalize_variable_values()
-    ravine.SGD(use_ema=True).finalize_variable_values()
-
-
-def test_finalize_without_averages_changes_nothing():
-    w = np.zeros(2)
-    optimizer = ravine.SGD(1.0)
-    optimizer.apply([np.ones(2)], [w])
-    optimizer.finalize_variable_values()
-    optimizer.finalize_variable_values([w])
-    assert w.tolist() == [-1, -1]
-
-
-def test_averaged_variables_come_back_after_the_block():
-    optimizer, w = averaged()
-    before = [bits(v) for v in w]
-    with optimizer.averaged_variables():
-        assert [v.flat[0] for v in w] == [-2.25, -2.25]
-    assert [bits(v) for v in w] == before
-
-    def fail():
-        with optimizer.averaged_variables():
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail()
-    assert [bits(v) for v in w] == before
-    with ravine.SGD().averaged_variables():
-        pass
 
 
 # --- Classes of one's own

@@ -1,15 +1,14 @@
-"""What an optimizer keeps: its variables, the state that goes with them, the averages."""
+"""What an optimizer keeps: its variables, and the state that goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ravine import _core
-from ravine._arrays import AnyArray, Array, keep_values
+from ravine._arrays import AnyArray, Array
 from ravine._configurable import Configurable
 from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate, Rate
@@ -133,60 +132,6 @@ class Buildable(Configurable):
             excluded = exclusions.excluded(self._variables) if self._variables is not None else []
             self._exclusions = exclusions
             self._set_exclusions(excluded)
-
-    def finalize_variable_values(self, trainable_variables: Variables | None = None) -> None:
-        """Overwrite variables by their averages, at the end of training.
-
-        Parameters
-        ----------
-        trainable_variables : list, tuple or dict of arrays, optional
-            Some of the variables; all if not given.
-
-        Notes
-        -----
-        Does nothing without `use_ema`, and before the first update, when there are no averages. On
-        a GPU it is put on CuPy's current stream.
-        """
-        with self._lock:
-            self._refuse_capture("Variables cannot be overwritten by their averages")
-            built = self._variables
-            if not self.use_ema or self.iterations == 0 or built is None:
-                return
-            indices = list(range(len(built)))
-            if trainable_variables is not None:
-                chosen = BuiltVariables(trainable_variables).bound
-                indices = [built.index(array) for array in chosen]
-            stream = 0 if self._device is None else current_stream(self._device)
-            self._built_state().plan.overwrite_with_averages(indices, stream)
-
-    @contextmanager
-    def averaged_variables(self) -> Iterator[None]:
-        """Let the variables hold their averages inside a ``with`` block, to evaluate them.
-
-        On a GPU it waits for the device when the block begins and when it ends.
-
-        Examples
-        --------
-        >>> import numpy as np, ravine
-        >>> w = np.array([1.0])
-        >>> optimizer = ravine.SGD(learning_rate=1.0, use_ema=True, ema_momentum=0.5)
-        >>> optimizer.apply([np.array([1.0])], [w])
-        >>> optimizer.apply([np.array([1.0])], [w])
-        >>> with optimizer.averaged_variables():
-        ...     print(w)
-        [-0.5]
-        >>> w
-        array([-1.])
-        """
-        with self._lock:
-            self._refuse_capture("Averages cannot be shown")
-            arrays = [] if self._variables is None else self._variables.bound
-            restore = keep_values(arrays, self._device)
-            self.finalize_variable_values()
-        try:
-            yield
-        finally:
-            restore()
 
     def state_dict(self) -> dict[str, Array]:
         """Copy the state into a flat dictionary of arrays, as `numpy.savez` stores them.

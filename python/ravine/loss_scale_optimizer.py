@@ -188,9 +188,9 @@ class LossScaleOptimizer(Optimizer):
         """See `Optimizer.finalize_variable_values`."""
         self.inner_optimizer.finalize_variable_values(trainable_variables)
 
-    def averaged_variables(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """See `Optimizer.averaged_variables`."""
-        return self.inner_optimizer.averaged_variables()
+    def averaged_weights(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """See `Optimizer.averaged_weights`."""
+        return self.inner_optimizer.averaged_weights()
 
     # --- State and configuration
 

@@ -9,7 +9,7 @@ from typing import TypeVar, Unpack
 
 from ravine import _learning_rate
 from ravine._arrays import AnyArray
-from ravine._buildable import Buildable
+from ravine._averages import Averaging
 from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options, levels_to_the_caller
@@ -21,7 +21,7 @@ Loss = TypeVar("Loss")
 _RATES_AHEAD = 256
 
 
-class Optimizer(Buildable):
+class Optimizer(Averaging):
     """Base of all optimizers, with the options that they share.
 
     Semantics and names are those of Keras 3 (https://keras.io/api/optimizers/). Variables are the
@@ -125,6 +125,8 @@ class Optimizer(Buildable):
         if not grads:
             return None
         with self._lock:
+            if self._averages_shown:
+                self._refuse_averages_shown("A step cannot be made")
             step_stream = producer = 0
             if self._device is not None or stream is not None:
                 step_stream, producer = self._streams(stream)

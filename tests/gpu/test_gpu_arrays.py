@@ -35,7 +35,7 @@ def test_variables_of_another_library(xp, schedule, show):
     pair.gpu.build(shown)
     pair.run(steps)
     pair.gpu.exclude_from_weight_decay([shown[1]])
-    with pair.cpu.averaged_variables(), pair.gpu.averaged_variables():
+    with pair.cpu.averaged_weights(), pair.gpu.averaged_weights():
         pair.assert_equal()
     pair.run(steps[:1])
     for each, arrays in ((pair.cpu, pair.on_cpu), (pair.gpu, shown)):

@@ -31,7 +31,7 @@ INSIDE = {
         NOT_NOW.format("Variables cannot be overwritten by their averages"),
     ),
     "averages": (
-        lambda o, w, g: o.averaged_variables().__enter__(),
+        lambda o, w, g: o.averaged_weights().__enter__(),
         ValueError,
         NOT_NOW.format("Averages cannot be shown"),
     ),

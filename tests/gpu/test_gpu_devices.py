@@ -60,7 +60,7 @@ def test_every_call_leaves_the_current_device(two):
         lambda: optimizer.apply(put[1]),
         lambda: optimizer.load_state_dict(optimizer.state_dict()),
         optimizer.finalize_variable_values,
-        lambda: optimizer.averaged_variables().__enter__(),
+        lambda: optimizer.averaged_weights().__enter__(),
         lambda: setattr(optimizer, "learning_rate", 0.5),
         lambda: optimizer.variables,
     ):
@@ -100,7 +100,7 @@ def test_missing_gradients_and_averages_on_the_second_device(two):
         pair.cpu.apply([grads[0], None, grads[2], None])
         pair.gpu.apply([arrays[0], None, arrays[2], None])
         pair.assert_equal()
-    with pair.cpu.averaged_variables(), pair.gpu.averaged_variables():
+    with pair.cpu.averaged_weights(), pair.gpu.averaged_weights():
         pair.assert_equal()
     pair.assert_equal()
 

@@ -269,7 +269,7 @@ def test_averages_after_replays(xp):
     recorded = Recorded(xp, "rmsprop", use_ema=True)
     recorded.run("RRR")
     cpu, gpu = recorded.pair.cpu, recorded.pair.gpu
-    with cpu.averaged_variables(), gpu.averaged_variables():
+    with cpu.averaged_weights(), gpu.averaged_weights():
         recorded.pair.assert_equal()
     recorded.run("RR")
     for each in (cpu, gpu):

@@ -199,12 +199,12 @@ def test_finalize(xp, schedule, rule, chosen):
     pair.run(gradients(random, variables) for _ in range(2))
 
 
-def test_averaged_variables(xp, schedule):
+def test_averaged_weights(xp, schedule):
     random = np.random.default_rng(70)
     variables = model(random)
     pair = twins(xp, "nadam", variables, use_ema=True)
     pair.run_at_once(gradients(random, variables) for _ in range(3))
-    with pair.cpu.averaged_variables(), pair.gpu.averaged_variables():
+    with pair.cpu.averaged_weights(), pair.gpu.averaged_weights():
         pair.assert_equal()
         assert (pair.on_cpu[0] != variables[0]).all()
     pair.run_at_once(gradients(random, variables) for _ in range(2))
@@ -213,6 +213,6 @@ def test_averaged_variables(xp, schedule):
 def test_averages_before_the_first_step_change_nothing(xp):
     pair = twins(xp, "sgd", [np.ones(3)], use_ema=True)
     pair.gpu.finalize_variable_values()
-    with pair.gpu.averaged_variables():
+    with pair.gpu.averaged_weights():
         pair.assert_equal()
     pair.assert_equal()

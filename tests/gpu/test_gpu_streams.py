@@ -256,7 +256,7 @@ def test_averages_are_there_for_whoever_reads_them_late(xp, schedule):
         optimizer.apply([xp.full(5000, value, np.float32)], [w])
     reader.build([other])
     stream = new_stream(xp)
-    with optimizer.averaged_variables():
+    with optimizer.averaged_weights():
         reader.apply([w], stream=stream)
     assert w.get().tolist() == [-3] * 5000
     stream.synchronize()
@@ -284,9 +284,9 @@ def test_state_is_right_whichever_stream_the_steps_are_on(xp, schedule):
         assert_same(pair.gpu.state_dict()[key], array, key)
 
 
-def test_averaged_variables_come_back_whichever_stream_the_steps_are_on(xp, schedule):
+def test_averaged_weights_come_back_whichever_stream_the_steps_are_on(xp, schedule):
     pair = late_steps(xp, use_ema=True)
-    with pair.cpu.averaged_variables(), pair.gpu.averaged_variables():
+    with pair.cpu.averaged_weights(), pair.gpu.averaged_weights():
         assert_same(pair.on_gpu[0].get(), pair.on_cpu[0])
     pair.assert_equal()
 
