@@ -181,6 +181,8 @@ class Pair:
             state["momentum_product"] = np.array(self.reference.momentum_product)
         if self.reference.accumulators:
             state["received"] = np.array(self.reference.received)
+            window = self.product.gradient_accumulation_steps
+            state["gradient_accumulation_steps"] = np.array(window, np.int64)
         return state
 
 

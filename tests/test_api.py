@@ -128,6 +128,7 @@ loss: float = optimizer.minimize(lambda: (1.0, [np.ones(2)]), [w["bias"]])
 with optimizer.averaged_weights():
     pass
 optimizer.load_state_dict(optimizer.state_dict())
+optimizer.set_weights(optimizer.get_weights())
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())
 base: ravine.Optimizer = ravine.SGD(momentum=0.9)
 named: ravine.Optimizer | None = ravine.get("sgd")

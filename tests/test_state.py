@@ -95,6 +95,7 @@ def test_state_dict_names_everything():
     state = optimizer.state_dict()
     assert {key: state[key].tolist() for key in state if "/" not in key} == {
         "class_name": "Nadam",
+        "gradient_accumulation_steps": 2,
         "iteration": 0,
         "learning_rate": 0.5,
         "momentum_product": 1,

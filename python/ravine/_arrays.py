@@ -203,11 +203,18 @@ def to_host(value: object) -> Array:
     return _cuda.to_host(value) if on_gpu(value) or _cuda.is_dlpack(value) else np.asarray(value)
 
 
+def copy_to_host(value: object) -> Array:
+    """Copy an array into one of NumPy that shares no memory with it."""
+    host = to_host(value)
+    return host.copy() if isinstance(value, np.ndarray) else host
+
+
 def write(array: Any, value: Array) -> None:
-    """Write a NumPy array of the same shape and type into one that `zeros_like_each` made."""
+    """Write an array of NumPy into one of the same shape and type, without gaps if on a GPU."""
     if isinstance(array, np.ndarray):
         array[...] = value
     else:
+        array = _cuda.as_cupy(array)
         order = _memory_order(array.strides)
         array.transpose(order).set(value.transpose(order))
 

@@ -13,7 +13,7 @@ from ravine._configurable import Configurable
 from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate, Rate
 from ravine._settings import Setting
-from ravine._state import State, load_state_dict, make_state, state_dict
+from ravine._state import State, make_state
 from ravine._variables import BuiltVariables, DecayExclusions, Variables
 
 
@@ -93,17 +93,7 @@ class Buildable(Configurable):
         the slots, and Nadam's momentum product. Scalars are copies, of NumPy; the others are the
         arrays that steps update, CuPy's where the variables are on a GPU.
         """
-        rate = self._learning_rate
-        state = [np.array(self._calls, np.int64)]
-        if isinstance(rate, float):
-            state.append(np.array(rate))
-        if self._state is not None:
-            slots = dict(self._state.slots)
-            interleaved = zip(*[slots.pop(kind) for kind in self._interleaved], strict=True)
-            state += [*(self._state.averages or []), *(self._state.accumulators or [])]
-            state += [array for group in (*interleaved, *slots.values()) for array in group]
-            state += [np.array(getattr(self._rule, name)) for name in self._scalar_state]
-        return state
+        return list(self._entries().values())
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[AnyArray] | None = None, var_names: Iterable[str] | None = None
@@ -133,43 +123,20 @@ class Buildable(Configurable):
             self._exclusions = exclusions
             self._set_exclusions(excluded)
 
-    def state_dict(self) -> dict[str, Array]:
-        """Copy the state into a flat dictionary of arrays, as `numpy.savez` stores them.
-
-        Returns
-        -------
-        dict
-            ``iteration``, ``learning_rate`` if it is a number, and slots, averages and accumulators
-            as ``"<kind>/<name of the variable>"``, all NumPy arrays. The variables themselves are
-            not part of it.
-
-        Notes
-        -----
-        On a GPU it waits for the device. The state of a run on a GPU may be loaded on the CPU, and
-        the other way round.
-        """
-        with self._lock:
-            self._refuse_capture("The state cannot be copied")
-            return state_dict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Write back what `state_dict` returned.
-
-        Parameters
-        ----------
-        state : mapping of arrays
-            Of an optimizer of the same class, built for variables of the same names and shapes;
-            NumPy arrays, or arrays on a GPU. A learning rate that is a schedule or a callable stays
-            as it is here.
-
-        Raises
-        ------
-        ValueError
-            If it does not fit, or this optimizer was not built. Nothing has been changed then.
-        """
-        with self._lock:
-            self._refuse_capture("A state cannot be loaded")
-            load_state_dict(self, state)
+    def _entries(self) -> dict[str, Array]:
+        """Return all state by key, in the order of `variables`."""
+        entries = {"iteration": np.array(self._calls, np.int64)}
+        if isinstance(self._learning_rate, float):
+            entries["learning_rate"] = np.array(self._learning_rate)
+        if self._state is None or self._variables is None:
+            return entries
+        names, slots = self._variables.names, self._state.slots
+        order = [(kind, i) for i in range(len(names)) for kind in self._interleaved]
+        order += [(k, i) for k in slots if k not in self._interleaved for i in range(len(names))]
+        for kind, made in self._state.passes.items():
+            entries |= {f"{kind}/{n}": array for n, array in zip(names, made, strict=True)}
+        entries |= {f"{kind}/{names[i]}": slots[kind][i] for kind, i in order}
+        return entries | {name: np.array(getattr(self._rule, name)) for name in self._scalar_state}
 
     def _built_state(self) -> State:
         if self._state is None:

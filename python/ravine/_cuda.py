@@ -41,12 +41,18 @@ def synchronize(device: int) -> None:
     _cupy().cuda.Device(device).synchronize()
 
 
+def as_cupy(array: Any) -> Any:
+    """Return a CuPy array that shares the memory of an array of any library."""
+    cupy = _cupy()
+    if isinstance(array, cupy.ndarray):
+        return array
+    has_interface = hasattr(array, "__cuda_array_interface__")
+    return cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
+
+
 def to_host(array: Any) -> npt.NDArray[Any]:
     """Copy an array of any library from a GPU into one of NumPy."""
-    cupy = _cupy()
-    if not isinstance(array, cupy.ndarray):
-        has_interface = hasattr(array, "__cuda_array_interface__")
-        array = cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
+    array = as_cupy(array)
     with array.device:
         host: npt.NDArray[Any] = array.get(order="A")
     return host

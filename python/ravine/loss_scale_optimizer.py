@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ from ravine._arrays import AnyArray, Array, device_scalar
 from ravine._identity import deserialize, serialize
 from ravine._learning_rate import LearningRate
 from ravine._options import DEFAULTS
+from ravine._saved_state import wrong_number
 from ravine._serialized import CustomObjects
 from ravine._settings import Number, count, number
 from ravine._variables import Gradient, Gradients, Variables
@@ -201,14 +202,16 @@ class LossScaleOptimizer(Optimizer):
         The iteration, a learning rate of 0 that is not used, the step counter and the scale, and
         the state of the inner optimizer.
         """
+        return [*self._own_entries().values(), *self.inner_optimizer.variables]
+
+    def _own_entries(self) -> dict[str, Array]:
         progress = self._progress()
-        return [
-            np.array(self.inner_optimizer._calls, np.int64),
-            np.array(0.0),
-            np.array(progress.step_counter, np.int64),
-            np.array(progress.dynamic_scale, np.float32),
-            *self.inner_optimizer.variables,
-        ]
+        return {
+            "iteration": np.array(self.inner_optimizer._calls, np.int64),
+            "learning_rate": np.array(0.0),
+            "step_counter": np.array(progress.step_counter, np.int64),
+            "dynamic_scale": np.array(progress.dynamic_scale, np.float32),
+        }
 
     def state_dict(self) -> dict[str, Array]:
         """Copy the state: that of the inner optimizer, ``dynamic_scale`` and ``step_counter``."""
@@ -217,6 +220,25 @@ class LossScaleOptimizer(Optimizer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Write back what `state_dict` returned: see `Optimizer.load_state_dict`."""
         self.inner_optimizer.load_state_dict(state)
+
+    def get_weights(self) -> list[Array]:
+        """Copy the state into a list of NumPy arrays, in the order of `variables`."""
+        with self.inner_optimizer._lock:
+            return [*self._own_entries().values(), *self.inner_optimizer.get_weights()]
+
+    def set_weights(self, weights: Sequence[AnyArray]) -> None:
+        """Write back what `get_weights` returned: see `Optimizer.set_weights`.
+
+        The first two, the iteration and the learning rate, are not used: the inner optimizer has
+        its own.
+        """
+        own, inner = self._own_entries(), self.inner_optimizer
+        expected = [*own, *inner._entries()]
+        if len(weights) != len(expected):
+            raise ValueError(wrong_number(expected, len(weights)))
+        given = dict(zip(own, weights[: len(own)], strict=True))
+        scale = {key: given[key] for key in ("step_counter", "dynamic_scale")}
+        inner._set_weights([*weights[len(own) :]], scale)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, as JSON can hold them. The scale is state."""

@@ -9,10 +9,10 @@ from typing import TypeVar, Unpack
 
 from ravine import _learning_rate
 from ravine._arrays import AnyArray
-from ravine._averages import Averaging
 from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options, levels_to_the_caller
+from ravine._savable import Savable
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.schedules import LearningRateSchedule
 
@@ -21,7 +21,7 @@ Loss = TypeVar("Loss")
 _RATES_AHEAD = 256
 
 
-class Optimizer(Averaging):
+class Optimizer(Savable):
     """Base of all optimizers, with the options that they share.
 
     Semantics and names are those of Keras 3 (https://keras.io/api/optimizers/). Variables are the

@@ -1,0 +1,148 @@
+"""What an optimizer keeps, taken out and put back: as a dictionary or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ravine._arrays import AnyArray, Array, copy_to_host
+from ravine._averages import Averaging
+from ravine._saved_state import load_state_dict, state_dict, state_of_list
+
+
+class Savable(Averaging):
+    """State of an optimizer, out and in; `Optimizer` documents the whole."""
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copy the state into a flat dictionary of arrays, as `numpy.savez` stores them.
+
+        Returns
+        -------
+        dict
+            ``iteration``, ``learning_rate`` if it is a number, and slots, averages and accumulators
+            as ``"<kind>/<name of the variable>"``, all NumPy arrays. The variables themselves are
+            not part of it.
+
+        Notes
+        -----
+        On a GPU it waits for the device. The state of a run on a GPU may be loaded on the CPU, and
+        the other way round.
+        """
+        with self._lock:
+            self._refuse_capture("The state cannot be copied")
+            return state_dict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Write back what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : mapping of arrays
+            Of an optimizer of the same class, built for variables of the same names and shapes;
+            NumPy arrays, or arrays on a GPU. A learning rate that is a schedule or a callable stays
+            as it is here.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit, or this optimizer was not built. Nothing has been changed then.
+
+        Notes
+        -----
+        While it works it holds a copy of the state that was here, to put back what it has written
+        if a copy to a GPU fails.
+        """
+        with self._lock:
+            self._refuse_capture("A state cannot be loaded")
+            load_state_dict(self, state)
+
+    def get_weights(self) -> list[Array]:
+        """Copy the state into a list of NumPy arrays, in the order of `variables`.
+
+        Returns
+        -------
+        list of arrays
+
+        Raises
+        ------
+        ValueError
+            If this optimizer was not built.
+
+        Examples
+        --------
+        >>> import numpy as np, ravine
+        >>> optimizer = ravine.SGD(learning_rate=0.5, momentum=0.9)
+        >>> optimizer.apply([np.ones(2)], [np.zeros(2)])
+        >>> optimizer.get_weights()
+        [array(1), array(0.5), array([-0.5, -0.5])]
+        """
+        with self._lock:
+            self._refuse_capture("The state cannot be copied")
+            self._built_state()
+            return [copy_to_host(array) for array in self.variables]
+
+    def set_weights(self, weights: Sequence[AnyArray]) -> None:
+        """Write back what `get_weights`, or the `variables` of Keras's optimizer, returned.
+
+        Parameters
+        ----------
+        weights : sequence of arrays
+            As many as `variables` has, of the same shapes; of the same types or narrower ones of
+            the same kind, as Keras's counters of 32 bits.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit, or this optimizer was not built. Nothing has been changed then.
+
+        Notes
+        -----
+        Unlike `state_dict`, a list has no names: variables are told apart by their order alone. And
+        in an accumulation window that has begun, those that have received a gradient are known by
+        an accumulator that is not all 0.
+        """
+        self._set_weights(weights, {})
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Put what `get_weights` returns into a store, under the keys "0", "1", ..., as Keras does.
+
+        Parameters
+        ----------
+        store : mutable mapping
+            A dict, or a group of an HDF5 file.
+
+        Raises
+        ------
+        ValueError
+            If this optimizer was not built.
+        """
+        for i, array in enumerate(self.get_weights()):
+            store[str(i)] = array
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Write back what `save_own_variables`, ours or Keras's, put into a store.
+
+        Parameters
+        ----------
+        store : mapping
+            With the keys "0", "1", ...
+
+        Raises
+        ------
+        ValueError
+            As `set_weights`; also if a key is missing. Nothing has been changed then.
+        """
+        missing = sorted({*map(str, range(len(store)))} - {*store.keys()})
+        if missing:
+            raise ValueError(
+                f"The store must have the keys '0' to '{len(store) - 1}'. Missing: {missing}. "
+                "Nothing was loaded."
+            )
+        self.set_weights([np.asarray(store[str(i)]) for i in range(len(store))])
+
+    def _set_weights(self, weights: Sequence[AnyArray], scale: Mapping[str, AnyArray]) -> None:
+        with self._lock:
+            self._refuse_capture("A state cannot be loaded")
+            load_state_dict(self, state_of_list(self, weights, scale))
