@@ -107,6 +107,7 @@ def test_stub_describes_the_module(tmp_path):
 
 
 USER = """
+import copy
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,8 @@ with optimizer.averaged_weights():
     pass
 optimizer.load_state_dict(optimizer.state_dict())
 optimizer.set_weights(optimizer.get_weights())
+same: ravine.Nadam = copy.deepcopy(optimizer)
+new_w, state = optimizer.stateless_apply(optimizer.variables, {"kernel": None}, w)
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())
 base: ravine.Optimizer = ravine.SGD(momentum=0.9)
 named: ravine.Optimizer | None = ravine.get("sgd")

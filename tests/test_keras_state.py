@@ -1,4 +1,6 @@
-"""State that goes from Keras to ravine and back."""
+"""State that goes from Keras to ravine and back, and stateless_apply, beside Keras itself."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -88,7 +90,34 @@ def test_store_may_be_a_file_of_hdf5(tmp_path):
     assert snapshot(resumed) == snapshot(optimizer)
 
 
+@each_case
+def test_stateless_apply_is_that_of_keras(name, arguments):
+    start, steps = inputs()
+    results = []
+    for make_one in (of_keras, of_ravine):
+        optimizer, variables = make_one(name, arguments, start)
+        state, values = values_of(optimizer.variables), values_of(variables)
+        for grads in steps:
+            values, state = optimizer.stateless_apply(state, list(grads), values)
+        results.append([*map(np.asarray, values), *map(np.asarray, state)])
+        assert [v.tolist() for v in values_of(variables)] == [v.tolist() for v in start]
+    for actual, expected in zip(*results[::-1], strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=3e-6)
+
+
 # --- Where ravine differs, on purpose
+
+
+def test_copies_keep_the_state_that_keras_loses():
+    (start, steps), arguments = inputs(), {"momentum": 0.9}
+    optimizer, variables = of_keras("SGD", arguments, start)
+    train(optimizer, variables, steps)
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        lost = copy.deepcopy(optimizer)
+    assert not lost.built
+    optimizer, variables = of_ravine("SGD", arguments, start)
+    train(optimizer, variables, steps)
+    assert copy.deepcopy(optimizer).iterations == len(steps)
 
 
 def test_number_of_arrays_that_keras_does_not_check_is_refused():

@@ -226,7 +226,7 @@ IMPORTS = {
         "_variables",
     ],
     "_averages": ["_arrays", "_buildable", "_cuda", "_learning_rate", "_variables"],
-    "_savable": ["_arrays", "_averages", "_saved_state"],
+    "_savable": ["_core", "_arrays", "_averages", "_saved_state", "_variables"],
     "optimizer": [
         "_arrays",
         "_cuda",

@@ -88,6 +88,14 @@ def memory_key(array: object) -> tuple[object, ...]:
     return (id(array),)  # an empty array on a GPU has no memory
 
 
+def shape_and_type(array: object) -> tuple[object, ...]:
+    """Shape and type of an array, wherever it is; empty if it is none."""
+    if not isinstance(array, np.ndarray) and not on_gpu(array):
+        return ()
+    found = layout(array)
+    return found.shape, found.typestr
+
+
 def describe(array: object) -> str:
     """Say what an array is, for a message."""
     if not isinstance(array, np.ndarray) and not on_gpu(array):
@@ -207,6 +215,11 @@ def copy_to_host(value: object) -> Array:
     """Copy an array into one of NumPy that shares no memory with it."""
     host = to_host(value)
     return host.copy() if isinstance(value, np.ndarray) else host
+
+
+def copy(array: Any) -> Any:
+    """Copy an array of NumPy, or without gaps on a GPU, in its order in memory."""
+    return _cuda.copy(array) if on_gpu(array) else np.array(array, order="K")
 
 
 def write(array: Any, value: Array) -> None:

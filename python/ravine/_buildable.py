@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +13,11 @@ from ravine._arrays import AnyArray, Array
 from ravine._configurable import Configurable
 from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate, Rate
+from ravine._options import levels_to_the_caller
+from ravine._saved_state import load_state_dict, state_dict
 from ravine._settings import Setting
 from ravine._state import State, make_state
-from ravine._variables import BuiltVariables, DecayExclusions, Variables
+from ravine._variables import BuiltVariables, DecayExclusions, Gradient, Variables
 
 
 class Buildable(Configurable):
@@ -24,12 +27,18 @@ class Buildable(Configurable):
     _scalar_state: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
+        self._unbind()
+        self._on_missing: Callable[[list[Gradient]], None] | None = self._warn_about_missing
+        self._loss_scale: _core.LossScale | None = None  # of a LossScaleOptimizer around this one
+        super().__init__(learning_rate, options)
+
+    def _unbind(self) -> None:
+        self._variables: BuiltVariables | None = None
         self._state: State | None = None
         self._plan: _core.Plan | None = None  # of the state, at hand for `apply`
         self._device: int | None = None  # that of the plan
-        self._loss_scale: _core.LossScale | None = None  # of a LossScaleOptimizer around this one
         self._rates_end = 0  # the call up to which the device has the rates of a schedule
-        super().__init__(learning_rate, options)
+        self._copied_at: int | None = None  # the number of calls when this was made as a copy
 
     @property
     def built(self) -> bool:
@@ -65,25 +74,43 @@ class Buildable(Configurable):
         The state of float64 variables is float64, that of all others float32. Where the variables
         are on a GPU it is made by CuPy, in one piece; if the memory does not suffice, CuPy's
         exception says so and the optimizer is as it was. Building again for the same variables
-        changes nothing.
+        changes nothing. A copy of an optimizer, also an unpickled one, may be built for others of
+        the same names and shapes until its first step: it takes its state there.
         """
         new = BuiltVariables(variables)
         with self._lock:
             if self._variables is not None:
                 if new.same_as(self._variables):
                     return
-                raise ValueError(
-                    f"This optimizer was built for the variables {self._variables.names}. Make a "
-                    "new one for others."
-                )
-            excluded = self._exclusions.excluded(new)
-            state = make_state(self._rule, self._options, new, self._loss_scale)
-            device, rate = state.plan.device, self._learning_rate
-            if device is not None and isinstance(rate, float):
-                state.plan.set_learning_rate(rate, current_stream(device))
-            self._state, self._variables = state, new
-            self._plan, self._device = state.plan, device
-            self._set_exclusions(excluded)
+                if new.names != self._variables.names or self._copied_at != self._calls:
+                    raise ValueError(
+                        f"This optimizer was built for the variables {self._variables.names}. Make "
+                        "a new one for others."
+                    )
+                self._move(new)
+            else:
+                self._bind(new)
+
+    def _bind(self, variables: BuiltVariables) -> None:
+        excluded = self._exclusions.excluded(variables)
+        state = make_state(self._rule, self._options, variables, self._loss_scale)
+        device, rate = state.plan.device, self._learning_rate
+        if device is not None and isinstance(rate, float):
+            state.plan.set_learning_rate(rate, current_stream(device))
+        self._state, self._variables = state, variables
+        self._plan, self._device = state.plan, device
+        self._set_exclusions(excluded)
+
+    def _move(self, variables: BuiltVariables) -> None:
+        """Go over to other variables of the same names and shapes, with all state."""
+        before, state = dict(vars(self)), state_dict(self)
+        self._unbind()
+        try:
+            self.build(variables.as_given())
+            load_state_dict(self, state)
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     @property
     def variables(self) -> list[Array]:
@@ -211,3 +238,13 @@ class Buildable(Configurable):
     def _set_exclusions(self, excluded: list[bool]) -> None:
         for index, is_excluded in enumerate(excluded):
             self._built_state().plan.set_decays(index, not is_excluded)
+
+    def _warn_about_missing(self, grads: list[Gradient]) -> None:
+        assert self._variables is not None
+        named = zip(self._variables.names, grads, strict=True)
+        names = [name for name, grad in named if grad is None]
+        self._on_missing = None
+        warnings.warn(
+            f"Some variables have no gradient and are not updated: {names}. This is said once.",
+            stacklevel=levels_to_the_caller(),
+        )

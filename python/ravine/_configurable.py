@@ -22,6 +22,7 @@ class Configurable:
     """
 
     _native: ClassVar[type[_core.Rule]]
+    _variables: BuiltVariables | None
     _default_name: ClassVar[str] = "optimizer"
 
     weight_decay = Setting("_options", optional(number))
@@ -42,11 +43,8 @@ class Configurable:
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_native"):
             raise TypeError("Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.")
-        self._lock = RLock()  # several threads may use one optimizer
-        self._rule = self._native()
-        self._options = _core.Options()
+        self._make_natives()
         self._callables: dict[str, Callable[[], Number]] = {}
-        self._variables: BuiltVariables | None = None
         self._exclusions = DecayExclusions()
 
         values = complete(options)
@@ -57,6 +55,11 @@ class Configurable:
         for option, value in values.items():
             setattr(self, option, value)
         self._learning_rate = _learning_rate.checked(learning_rate)
+
+    def _make_natives(self) -> None:
+        self._lock = RLock()  # several threads may use one optimizer
+        self._rule = self._native()
+        self._options = _core.Options()
 
     @property
     def iterations(self) -> int:
@@ -153,11 +156,15 @@ class Configurable:
     @classmethod
     def _hyperparameters(cls) -> list[Setting[Any]]:
         """Return the settings of the rule, in the order in which the class names them."""
+        return cls._settings_of("_rule")
+
+    @classmethod
+    def _settings_of(cls, holder: str) -> list[Setting[Any]]:
         return [
             setting
             for base in reversed(cls.__mro__)
             for setting in vars(base).values()
-            if isinstance(setting, Setting) and setting.holder == "_rule"
+            if isinstance(setting, Setting) and setting.holder == holder
         ]
 
     def _resolve_callables(self) -> dict[str, float]:

@@ -58,6 +58,13 @@ def to_host(array: Any) -> npt.NDArray[Any]:
     return host
 
 
+def copy(array: Any) -> Any:
+    """Copy an array of any library into one of CuPy, on its device."""
+    array = as_cupy(array)
+    with array.device:
+        return _cupy().array(array, copy=True, order="K")
+
+
 class _Bytes:
     """The memory of an array without gaps, whatever its type."""
 

@@ -1,15 +1,24 @@
-"""What an optimizer keeps, taken out and put back: as a dictionary or a list."""
+"""What an optimizer keeps, taken out and put back: as a dictionary, a list, a copy, a pickle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from ravine import _core
 from ravine._arrays import AnyArray, Array, copy_to_host
 from ravine._averages import Averaging
 from ravine._saved_state import load_state_dict, state_dict, state_of_list
+from ravine._variables import Variables
+
+# What `__setstate__` makes anew.
+_NOT_COPIED = {
+    *("_lock", "_rule", "_options", "_exclusions", "_loss_scale", "_on_missing"),
+    *("_variables", "_state", "_plan", "_device", "_rates_end", "_copied_at"),
+    *("_averages_shown", "_hide_averages"),
+}
 
 
 class Savable(Averaging):
@@ -146,3 +155,66 @@ class Savable(Averaging):
         with self._lock:
             self._refuse_capture("A state cannot be loaded")
             load_state_dict(self, state_of_list(self, weights, scale))
+
+    # --- Copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything, the variables included, for `pickle`, `copy` and `deepcopy`."""
+        with self._lock:
+            self._refuse_capture("An optimizer cannot be copied")
+            self._refuse_averages_shown("An optimizer cannot be copied")
+            built = self._variables
+            return {
+                **self._settings(),
+                "variables": None if built is None else built.as_given(),
+                "state": None if built is None else state_dict(self),
+            }
+
+    def _settings(self) -> dict[str, Any]:
+        scale = self._loss_scale
+        return {
+            "attributes": {k: v for k, v in vars(self).items() if k not in _NOT_COPIED},
+            "rule": {s.name: getattr(self._rule, s.name) for s in self._settings_of("_rule")},
+            "options": {
+                s.name: getattr(self._options, s.name) for s in self._settings_of("_options")
+            },
+            "loss_scale": None
+            if scale is None
+            else (scale.dynamic_scale, scale.step_counter, scale.dynamic_growth_steps),
+            "exclusions": self._exclusions.by_name(self._variables),
+            "warns": self._on_missing is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the optimizer that `__getstate__` described, built for its variables."""
+        vars(self).update(state["attributes"])
+        self._callables = dict(self._callables)  # not shared with the original of a shallow copy
+        self._make_natives()
+        self._unbind()
+        self._averages_shown, self._hide_averages = 0, None
+        for holder in ("rule", "options"):
+            for name, value in state[holder].items():
+                setattr(getattr(self, f"_{holder}"), name, value)
+        self._loss_scale = None
+        if state["loss_scale"] is not None:
+            self._loss_scale = scale = _core.LossScale()
+            scale.dynamic_scale, scale.step_counter, scale.dynamic_growth_steps = state[
+                "loss_scale"
+            ]
+        self._exclusions = state["exclusions"]
+        self._on_missing = self._warn_about_missing if state["warns"] else None
+        if state["variables"] is not None:
+            self.build(state["variables"])
+            if state["state"] is not None:
+                load_state_dict(self, state["state"])
+            self._copied_at = self._calls
+
+    def _twin(self, values: Variables) -> tuple[Self, list[Any]]:
+        """Return an optimizer set like this one, built for copies of values, and the copies."""
+        with self._lock:
+            self._built_state()
+            assert self._variables is not None
+            variables = self._variables.counterparts(values)
+            twin = type(self).__new__(type(self))
+            twin.__setstate__({**self._settings(), "variables": variables, "state": None})
+        return twin, [*variables.values()] if isinstance(variables, Mapping) else [*variables]

@@ -9,7 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ravine._arrays import AnyArray, bindable, describe, memory_key, on_gpu
+from ravine._arrays import (
+    AnyArray,
+    bindable,
+    copy,
+    describe,
+    memory_key,
+    on_gpu,
+    shape_and_type,
+)
 from ravine._cuda import ReadOnlyError
 
 Variables: TypeAlias = Sequence[AnyArray] | Mapping[str, AnyArray]
@@ -35,6 +43,7 @@ class BuiltVariables:
     """
 
     def __init__(self, variables: Variables) -> None:
+        self._has_keys = isinstance(variables, Mapping)
         if isinstance(variables, Mapping):
             self.arrays = list(variables.values())
             self._keys: list[Any] = list(variables)
@@ -66,6 +75,29 @@ class BuiltVariables:
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    def as_given(self) -> Variables:
+        """Return the arrays in a dict if they were given in one, else in a list."""
+        return self._with_keys(self.arrays)
+
+    def _with_keys(self, arrays: Sequence[AnyArray]) -> Variables:
+        return dict(zip(self._keys, arrays, strict=True)) if self._has_keys else [*arrays]
+
+    def counterparts(self, values: Variables) -> Variables:
+        """Copy one array for each variable, of its shape and type, named as it is."""
+        given = BuiltVariables(values)
+        if len(given) != len(self) or (given._has_keys and given.names != self.names):
+            raise ValueError(
+                f"Pass a value for each variable, in the order given to build(): {self.names}. "
+                f"Received: {given.names}."
+            )
+        for index, (own, value) in enumerate(zip(self.bound, given.bound, strict=True)):
+            if shape_and_type(value) != shape_and_type(own):
+                raise ValueError(
+                    f"The value of variable {index} ({self.names[index]!r}) must be an "
+                    f"{describe(own)}. Received: {describe(value)}."
+                )
+        return self._with_keys([copy(array) for array in given.bound])
 
     def same_as(self, other: BuiltVariables) -> bool:
         """Whether both are the same arrays, in the same order, under the same names."""
@@ -175,6 +207,13 @@ class DecayExclusions:
             for index, name in enumerate(variables.names)
         ]
 
+    def by_name(self, variables: BuiltVariables | None) -> DecayExclusions:
+        """Return the same exclusions for arrays elsewhere: by name where the names are known."""
+        if variables is None:
+            return DecayExclusions(self.arrays, self.patterns, self.names)
+        names = [variables.names[variables.index(array)] for array in self.arrays]
+        return DecayExclusions((), self.patterns, [*self.names, *names])
+
     def get_config(self, variables: BuiltVariables | None) -> dict[str, list[str]] | None:
         """Return the exclusions by name, None if there are none."""
         if self.arrays and variables is None:
@@ -182,11 +221,10 @@ class DecayExclusions:
                 "Variables excluded from weight decay by identity have names only after build(). "
                 "Call build() before get_config(), or exclude them by name."
             )
-        names = list(self.names)
-        if variables is not None:
-            names += [variables.names[variables.index(array)] for array in self.arrays]
-        patterns = list(self.patterns)
-        return {"var_names": patterns, "names": names} if patterns or names else None
+        named = self.by_name(variables)
+        if not named.patterns and not named.names:
+            return None
+        return {"var_names": named.patterns, "names": named.names}
 
 
 def _listed(grads: object) -> list[Gradient]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -239,6 +240,28 @@ class LossScaleOptimizer(Optimizer):
         given = dict(zip(own, weights[: len(own)], strict=True))
         scale = {key: given[key] for key in ("step_counter", "dynamic_scale")}
         inner._set_weights([*weights[len(own) :]], scale)
+
+    # --- Copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything, the inner optimizer included, for `pickle` and `deepcopy`."""
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the optimizer that `__getstate__` described."""
+        vars(self).update(state)
+
+    def __copy__(self) -> Self:
+        """Copy the inner optimizer too: each belongs to one loss scale."""
+        result = type(self).__new__(type(self))
+        result.__setstate__({**vars(self), "inner_optimizer": copy(self.inner_optimizer)})
+        return result
+
+    def _twin(self, values: Variables) -> tuple[Self, list[Any]]:
+        inner, arrays = self.inner_optimizer._twin(values)
+        twin = type(self).__new__(type(self))
+        twin.__setstate__({**vars(self), "inner_optimizer": inner})
+        return twin, arrays
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, as JSON can hold them. The scale is state."""

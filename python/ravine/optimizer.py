@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from ravine import _learning_rate
-from ravine._arrays import AnyArray
+from ravine._arrays import AnyArray, Array
 from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
-from ravine._options import Options, levels_to_the_caller
+from ravine._options import Options
 from ravine._savable import Savable
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.schedules import LearningRateSchedule
@@ -66,7 +65,6 @@ class Optimizer(Savable):
 
     def __init__(self, learning_rate: LearningRate, **options: Unpack[Options]) -> None:
         super().__init__(learning_rate, options)
-        self._on_missing: Callable[[list[Gradient]], None] | None = self._warn_about_missing
 
     def apply(
         self,
@@ -223,6 +221,56 @@ class Optimizer(Savable):
         self.apply(grads, variables, stream=stream)
         return value
 
+    def stateless_apply(
+        self,
+        optimizer_variables: Sequence[AnyArray],
+        grads: Gradients,
+        trainable_variables: Variables,
+    ) -> tuple[Any, list[Array]]:
+        """Make the step of `apply` with values that are given, and change nothing.
+
+        Parameters
+        ----------
+        optimizer_variables : sequence of arrays
+            State, in the order of `variables`, as `set_weights` takes it.
+        grads : list, tuple or dict of arrays
+            As `apply` takes them.
+        trainable_variables : list, tuple or dict of arrays
+            Values for all variables, of the shapes and types given to `build`, in their order.
+
+        Returns
+        -------
+        trainable_variables : list or dict of arrays
+            The new values, in new arrays, NumPy's or CuPy's, where the given ones are.
+        optimizer_variables : list of arrays
+            The new state.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit, or this optimizer was not built.
+
+        Notes
+        -----
+        It makes the arrays of state anew at every call: `apply` is the fast way.
+
+        Examples
+        --------
+        >>> import numpy as np, ravine
+        >>> w = np.array([1.0, 2.0])
+        >>> optimizer = ravine.SGD(learning_rate=0.5)
+        >>> optimizer.build([w])
+        >>> new_w, new_state = optimizer.stateless_apply(optimizer.variables, [np.ones(2)], [w])
+        >>> new_w, w, new_state[0], optimizer.iterations
+        ([array([0.5, 1.5])], array([1., 2.]), array(1), 0)
+        """
+        twin, arrays = self._twin(trainable_variables)
+        twin.set_weights(optimizer_variables)
+        twin.apply(grads)
+        if isinstance(trainable_variables, Mapping):
+            return dict(zip(trainable_variables, arrays, strict=True)), twin.variables
+        return arrays, twin.variables
+
     def scale_loss(self, loss: Loss) -> Loss:
         """Multiply a loss by `loss_scale_factor`, if there is one."""
         factor = self.loss_scale_factor
@@ -282,15 +330,5 @@ class Optimizer(Savable):
                 self.apply(grads, variables, stream=stream)
             except BaseException:
                 if not was_built and self._rule.calls == calls:
-                    self._state = self._plan = self._variables = self._device = None
+                    self._unbind()
                 raise
-
-    def _warn_about_missing(self, grads: list[Gradient]) -> None:
-        assert self._variables is not None
-        named = zip(self._variables.names, grads, strict=True)
-        names = [name for name, grad in named if grad is None]
-        self._on_missing = None
-        warnings.warn(
-            f"Some variables have no gradient and are not updated: {names}. This is said once.",
-            stacklevel=levels_to_the_caller(),
-        )

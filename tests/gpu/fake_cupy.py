@@ -82,6 +82,12 @@ class ndarray:  # noqa: N801
         with self.device:
             return _to_device(self._wait().copy(order))
 
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        return array, (self.get(),)
+
     def astype(self, dtype, order="K", copy=True):
         if not copy and self.dtype == dtype:
             return self
