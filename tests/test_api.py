@@ -108,6 +108,7 @@ def test_stub_describes_the_module(tmp_path):
 
 USER = """
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,8 @@ with optimizer.averaged_weights():
     pass
 optimizer.load_state_dict(optimizer.state_dict())
 optimizer.set_weights(optimizer.get_weights())
+optimizer.save("last.npz")
+optimizer.load(Path("last.safetensors"))
 same: ravine.Nadam = copy.deepcopy(optimizer)
 new_w, state = optimizer.stateless_apply(optimizer.variables, {"kernel": None}, w)
 other: ravine.Nadam = ravine.Nadam.from_config(optimizer.get_config())

@@ -204,6 +204,10 @@ IMPORTS = {
     "_variables": ["_arrays", "_cuda"],
     "_state": ["_core", "_arrays", "_cuda", "_variables"],
     "_saved_state": ["_core", "_arrays", "_cuda", "_learning_rate"],
+    "_files": ["_arrays"],
+    "_npz": ["_arrays", "_files"],
+    "_safetensors": ["_arrays", "_files"],
+    "_checkpoint": ["_core", "_arrays", "_files", "_npz", "_safetensors", "_saved_state"],
     "_configurable": [
         "_core",
         "_learning_rate",
@@ -226,7 +230,7 @@ IMPORTS = {
         "_variables",
     ],
     "_averages": ["_arrays", "_buildable", "_cuda", "_learning_rate", "_variables"],
-    "_savable": ["_core", "_arrays", "_averages", "_saved_state", "_variables"],
+    "_savable": ["_core", "_arrays", "_averages", "_checkpoint", "_saved_state", "_variables"],
     "optimizer": [
         "_arrays",
         "_cuda",

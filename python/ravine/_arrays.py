@@ -211,6 +211,11 @@ def to_host(value: object) -> Array:
     return _cuda.to_host(value) if on_gpu(value) or _cuda.is_dlpack(value) else np.asarray(value)
 
 
+def viewed(array: Any) -> Any:
+    """Return an array of NumPy or, for one of any library on a GPU, of CuPy."""
+    return array if isinstance(array, np.ndarray) else _cuda.as_cupy(array)
+
+
 def copy_to_host(value: object) -> Array:
     """Copy an array into one of NumPy that shares no memory with it."""
     host = to_host(value)

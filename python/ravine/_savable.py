@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 from ravine import _core
 from ravine._arrays import AnyArray, Array, copy_to_host
 from ravine._averages import Averaging
+from ravine._checkpoint import load, save
 from ravine._saved_state import load_state_dict, state_dict, state_of_list
 from ravine._variables import Variables
 
@@ -155,6 +157,93 @@ class Savable(Averaging):
         with self._lock:
             self._refuse_capture("A state cannot be loaded")
             load_state_dict(self, state_of_list(self, weights, scale))
+
+    # --- Checkpoints
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write variables, state and configuration into a file.
+
+        Parameters
+        ----------
+        path : str or path
+            It ends in ``.npz`` or ``.safetensors``: that is the format. A file that is there is
+            replaced as a whole: whenever the process or the machine stops, there is the old one or
+            the new one.
+
+        Raises
+        ------
+        ValueError
+            If the path has another ending, this optimizer was not built, or inside a block of
+            `averaged_weights`.
+        OSError
+            If the file cannot be written. A file that was there is still there then.
+
+        Notes
+        -----
+        It copies a few MiB at a time, of variables on a GPU one whole array. Where `get_config`
+        refuses, as for a function as the learning rate, the file has no configuration.
+
+        Examples
+        --------
+        >>> import numpy as np, ravine, tempfile
+        >>> w = {"kernel": np.array([1.0, 2.0])}
+        >>> optimizer = ravine.SGD(learning_rate=0.5, momentum=0.9)
+        >>> optimizer.apply({"kernel": np.ones(2)}, w)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     optimizer.save(f"{folder}/last.npz")
+        ...     optimizer.apply({"kernel": np.ones(2)})
+        ...     optimizer.load(f"{folder}/last.npz")
+        >>> w["kernel"], optimizer.iterations
+        (array([0.5, 1.5]), 1)
+        """
+        self._save(path, self)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take up what `save` wrote: the variables are overwritten, and the state.
+
+        Parameters
+        ----------
+        path : str or path
+            Of a checkpoint of an optimizer of the same class, built for variables of the same
+            names, shapes and types, with slots of the same kinds. On the CPU or on a GPU. The
+            settings stay those of this optimizer, but for a learning rate that is a number.
+
+        Raises
+        ------
+        ValueError
+            If the file does not fit, is damaged, or was not written by `save`; if this optimizer
+            was not built, or inside a block of `averaged_weights`. Nothing has been changed then.
+        OSError
+            If the file cannot be read.
+
+        Notes
+        -----
+        While it works it holds what the file has and a copy of what was here. Nothing in a file is
+        ever run: it is read without pickles.
+        """
+        self._load(path, self)
+
+    def _save(self, path: str | os.PathLike[str], described: Savable) -> None:
+        with self._lock:
+            self._refuse_capture("A checkpoint cannot be saved")
+            self._refuse_averages_shown("A checkpoint cannot be saved")
+            self._built_state()
+            save(self, path, described._described())
+
+    def _load(self, path: str | os.PathLike[str], described: Savable) -> None:
+        with self._lock:
+            self._refuse_capture("A checkpoint cannot be loaded")
+            self._refuse_averages_shown("A checkpoint cannot be loaded")
+            self._built_state()
+            load(self, path, type(described).__name__)
+
+    def _described(self) -> dict[str, Any]:
+        """Return class and configuration; None for a configuration that there is not."""
+        try:
+            config: dict[str, Any] | None = self.get_config()
+        except ValueError:  # a function as the learning rate: JSON holds none
+            config = None
+        return {"class_name": type(self).__name__, "config": config}
 
     # --- Copies
 

@@ -99,6 +99,15 @@ class BuiltVariables:
                 )
         return self._with_keys([copy(array) for array in given.bound])
 
+    def check_writable(self) -> None:
+        """Raise a ValueError if an array of NumPy was made read-only."""
+        for index, array in enumerate(self.bound):
+            if isinstance(array, np.ndarray) and not array.flags.writeable:
+                raise ValueError(
+                    f"Variable {index} ({self.names[index]!r}) was made read-only after build(). "
+                    "Make it writable."
+                )
+
     def same_as(self, other: BuiltVariables) -> bool:
         """Whether both are the same arrays, in the same order, under the same names."""
         return self.names == other.names and [*map(memory_key, self.bound)] == [

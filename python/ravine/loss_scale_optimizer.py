@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -240,6 +241,14 @@ class LossScaleOptimizer(Optimizer):
         given = dict(zip(own, weights[: len(own)], strict=True))
         scale = {key: given[key] for key in ("step_counter", "dynamic_scale")}
         inner._set_weights([*weights[len(own) :]], scale)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write variables, state and configuration into a file: see `Optimizer.save`."""
+        self.inner_optimizer._save(path, self)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take up what `save` wrote: see `Optimizer.load`."""
+        self.inner_optimizer._load(path, self)
 
     # --- Copies
 

@@ -1,12 +1,12 @@
-"""On a GPU: copies and lists, and what goes from one side to the other."""
+"""On a GPU: copies, lists and checkpoints, and what goes from one side to the other."""
 
 import copy
 import pickle
 
 import numpy as np
 import pytest
-from checks import assert_same, ignores_missing, make, normal, raises
-from gpu_checks import all_of, captured, on_gpu
+from checks import assert_same, each_dtype, ignores_missing, make, normal, raises
+from gpu_checks import Shown, all_of, captured, on_gpu
 
 import ravine
 from ravine import _arrays
@@ -21,6 +21,7 @@ EVERYTHING = {
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,), "d": (2, 2049), "e": (0,)}
 WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda thing: pickle.loads(pickle.dumps(thing))}
 each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+each_ending = pytest.mark.parametrize("ending", [".npz", ".safetensors"])
 each_maker = pytest.mark.parametrize("wrap", [False, True])
 
 
@@ -142,6 +143,53 @@ def test_lists_go_from_one_side_to_the_other(xp, options, wrap):
 
 
 @ignores_missing
+@each_ending
+@each_maker
+@pytest.mark.parametrize("moves", ["gpu_to_gpu", "gpu_to_cpu", "cpu_to_gpu"])
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_resumed_run_equals_the_uninterrupted_one(
+    xp, options, moves, wrap, ending, tmp_path, schedule
+):
+    run = Run(xp, wrap, **options)
+    (run.cpu if moves == "cpu_to_gpu" else run.gpu).save(tmp_path / f"last{ending}")
+    weights = {name: np.zeros_like(w) for name, w in run.on_cpu.items()}
+    if moves != "gpu_to_cpu":
+        weights = put(xp, weights)
+    resumed = maker(wrap, **options)
+    resumed.build(weights)
+    resumed.load(tmp_path / f"last{ending}")
+    run.goes_on(weights, resumed)
+
+
+@ignores_missing
+@each_dtype
+@each_ending
+def test_both_sides_write_and_read_the_same_file(xp, ending, dtype, tmp_path):
+    run = Run(xp, dtype=dtype, stop=2)
+    run.cpu.save(tmp_path / f"cpu{ending}")
+    run.gpu.save(tmp_path / f"gpu{ending}")
+    assert (tmp_path / f"cpu{ending}").read_bytes() == (tmp_path / f"gpu{ending}").read_bytes()
+    weights = put(xp, {name: np.zeros_like(w) for name, w in run.on_cpu.items()})
+    resumed = maker(False)
+    resumed.build(weights)
+    resumed.load(tmp_path / f"cpu{ending}")
+    run.goes_on(weights, resumed)
+
+
+@each_ending
+def test_checkpoint_of_arrays_of_another_library(xp, ending, tmp_path):
+    w = on_gpu(xp, np.arange(6, dtype=np.float32).reshape(2, 3))
+    optimizer = make("sgd_momentum")
+    optimizer.build([Shown(w)])
+    optimizer.apply([xp.ones((2, 3), np.float32)])
+    kept = w.get()
+    optimizer.save(tmp_path / f"last{ending}")
+    optimizer.apply([xp.ones((2, 3), np.float32)])
+    optimizer.load(tmp_path / f"last{ending}")
+    assert_same(w.get(), kept)
+
+
+@ignores_missing
 @each_maker
 def test_stateless_apply_gives_the_numbers_of_apply(xp, wrap, schedule):
     run = Run(xp, wrap, **EVERYTHING)
@@ -158,9 +206,11 @@ def test_stateless_apply_gives_the_numbers_of_apply(xp, wrap, schedule):
     assert all_of(run.gpu, *run.on_gpu.values()) == before
 
 
-@pytest.mark.parametrize("fail_at", [0, 1, 5, 9])
-def test_copy_that_fails_leaves_everything(xp, fail_at, monkeypatch):
+@pytest.mark.parametrize("fail_at", [0, 1, 5, 9, 12])
+@pytest.mark.parametrize("what", ["state", "checkpoint"])
+def test_copy_that_fails_leaves_everything(xp, what, fail_at, tmp_path, monkeypatch):
     run = Run(xp, True, stop=2, use_ema=True)
+    run.gpu.save(tmp_path / "last.npz")
     state = run.gpu.state_dict()
     run.gpu.apply(put(xp, run.steps[3]))
     before, calls, write = all_of(run.gpu, *run.on_gpu.values()), [], _arrays.write
@@ -173,8 +223,13 @@ def test_copy_that_fails_leaves_everything(xp, fail_at, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("ravine._saved_state.write", failing)
+        patch.setattr("ravine._checkpoint.write", failing)
+        calls_it = {
+            "state": lambda: run.gpu.load_state_dict(state),
+            "checkpoint": lambda: run.gpu.load(tmp_path / "last.npz"),
+        }
         with pytest.raises(RuntimeError, match="the device is gone"):
-            run.gpu.load_state_dict(state)
+            calls_it[what]()
     assert all_of(run.gpu, *run.on_gpu.values()) == before
 
 
@@ -186,6 +241,8 @@ INSIDE = {
     "pickle": (pickle.dumps, "An optimizer cannot be copied"),
     "get": (lambda o: o.get_weights(), "The state cannot be copied"),
     "set": (lambda o: o.set_weights([]), "A state cannot be loaded"),
+    "save": (lambda o: o.save("/nowhere/last.npz"), "A checkpoint cannot be saved"),
+    "load": (lambda o: o.load("/nowhere/last.npz"), "A checkpoint cannot be loaded"),
 }
 
 
