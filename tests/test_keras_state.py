@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 from checks import normal, snapshot
-from keras_on_numpy import keras
+from keras_oracle import keras
 
 import ravine
 
