@@ -79,6 +79,7 @@ void bind_rules(py::module_& module) {
       .number("beta_2", &Adam::beta_2)
       .number("epsilon", &Adam::epsilon)
       .number("amsgrad", &Adam::amsgrad);
+  RuleClass<HandedOver>(module, "HandedOver").number("takes_back", &HandedOver::takes_back);
 
   py::class_<LossScale>(module, "LossScale")
       .def(py::init<>())

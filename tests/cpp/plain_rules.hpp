@@ -29,6 +29,8 @@ inline const std::vector<AnyRule> rules{
     Adam{},
     Adam{.amsgrad = true},
     Adam{.beta_1 = 0.5, .beta_2 = 0.25, .epsilon = 0.0, .amsgrad = true},
+    HandedOver{},
+    HandedOver{.takes_back = true},
 };
 
 inline double plain_power(double base, std::int64_t exponent) {
@@ -140,6 +142,16 @@ PlainRule<T> plain_rule(const Adam& rule, double learning_rate, std::int64_t t) 
     }
     w = w - (momentum * alpha) / (std::sqrt(divisor) + epsilon);
   };
+}
+
+// ---------------------------------------------------------------------------------- handed over
+
+inline std::size_t plain_slot_count(const HandedOver& rule) { return rule.takes_back ? 0 : 1; }
+
+template <class T>
+PlainRule<T> plain_rule(const HandedOver& rule, double, std::int64_t) {
+  if (rule.takes_back) return [](T& w, T g, auto&, std::size_t) { w = g; };
+  return [](T&, T g, auto& slots, std::size_t i) { slots[0][i] = g; };
 }
 
 // ------------------------------------------------------------------------------------- any rule

@@ -167,6 +167,8 @@ TEST(Rules, NameTheirSlotsInTheOrderOfKeras) {
   EXPECT_EQ(slots_of(Nadam{}), (Names{"momentum", "velocity"}));
   EXPECT_EQ(slots_of(Adam{}), (Names{"momentum", "velocity"}));
   EXPECT_EQ(slots_of(Adam{.amsgrad = true}), (Names{"momentum", "velocity", "velocity_hat"}));
+  EXPECT_EQ(slots_of(HandedOver{}), Names{"gradient"});
+  EXPECT_EQ(slots_of(HandedOver{.takes_back = true}), Names{});
 }
 
 }  // namespace

@@ -13,12 +13,13 @@
 #include <variant>
 
 #include "ravine/rules/adam.hpp"
+#include "ravine/rules/handed_over.hpp"
 #include "ravine/rules/nadam.hpp"
 #include "ravine/rules/rmsprop.hpp"
 #include "ravine/rules/sgd.hpp"
 
 namespace ravine {
 
-using AnyRule = std::variant<SGD, RMSprop, Nadam, Adam>;
+using AnyRule = std::variant<SGD, RMSprop, Nadam, Adam, HandedOver>;
 
 }  // namespace ravine
