@@ -45,6 +45,7 @@ def test_public_names():
         "get",
         "get_num_threads",
         "instruction_set",
+        "ops",
         "schedules",
         "serialize",
         "set_num_threads",

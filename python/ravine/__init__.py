@@ -11,7 +11,7 @@ Examples
 1
 """
 
-from ravine import schedules
+from ravine import ops, schedules
 from ravine._core import (
     __version__,
     instruction_set,
@@ -40,6 +40,7 @@ __all__ = [
     "get",
     "get_num_threads",
     "instruction_set",
+    "ops",
     "schedules",
     "serialize",
     "set_num_threads",
