@@ -17,7 +17,7 @@ constexpr unsigned block_warps = block_threads / warp_threads;
 /// Tiles that a warp sums, at most, and blocks above which it sums several: a block takes a while
 /// to see which rows are complete, and reads nothing meanwhile.
 constexpr unsigned max_warp_tiles = 16;
-constexpr std::int64_t some_blocks = 512;
+constexpr std::int64_t some_blocks = 2048;
 // Chunks are found by the numbers of tiles.
 static_assert(chunk_elements == tile_size);
 
