@@ -51,8 +51,13 @@ run_tests() {
 # install_for_tests REQUIREMENT [OPTION...]: a ravine, and what its Python tests need, into the
 # virtual environment `test`, which the scripts share.
 install_for_tests() {
-  use_venv test
+  use_venv test pytest-xdist
   pip install --quiet --disable-pip-version-check "$@"
+}
+
+# run_pytest [ARGUMENT...]: Python tests, side by side.
+run_pytest() {
+  pytest --numprocesses "$CMAKE_BUILD_PARALLEL_LEVEL" "$@"
 }
 
 # loop_objects [FOLDER]: the objects of the loop, one a line, of a Release build, made if not given.

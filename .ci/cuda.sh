@@ -68,4 +68,4 @@ install_for_tests "$wheel[test]"
 # Of the same version, another one that is there would stay.
 pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
 cd "$root"
-pytest "$@"
+run_pytest "$@"

@@ -6,4 +6,4 @@ cd "$root"
 export CMAKE_ARGS="${CMAKE_ARGS:-} -DRAVINE_CUDA=OFF"
 install_for_tests ".[test]"
 python -c 'from ravine import _core; raise SystemExit(_core.has_cuda())'
-pytest "$@"
+run_pytest "$@"

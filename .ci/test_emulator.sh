@@ -19,4 +19,4 @@ echo "Python"
 cd "$root"
 install_for_tests ".[test]" -C cmake.define.RAVINE_CUDA=EMULATOR
 python -c 'from ravine import _core; _core.emulator'
-pytest "$@" tests/gpu
+run_pytest "$@" tests/gpu
