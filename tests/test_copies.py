@@ -239,6 +239,7 @@ def test_shallow_copy_shares_no_settings():
     new.beta_1 = 0.25
     new.exclude_from_weight_decay(var_names=["x"])
     assert optimizer.beta_1() == 0.5
+    optimizer.beta_1 = 0.5
     assert "exclude_from_weight_decay" not in optimizer.get_config()
     wrapper = ravine.LossScaleOptimizer(optimizer)
     assert copy.copy(wrapper).inner_optimizer is not optimizer
