@@ -105,7 +105,8 @@ CONSTRUCTORS = {
     "base": (
         lambda: ravine.Optimizer(0.1),
         TypeError,
-        "Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.",
+        "Optimizer has no rule: use SGD or another optimizer of ravine, or override update_step() "
+        "in a subclass of Optimizer.",
     ),
     "two_clips": (
         lambda: ravine.SGD(clipnorm=1.0, global_clipnorm=1.0),

@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <type_traits>
+#include <variant>
 
 #include "ravine/rules.hpp"
 
@@ -14,6 +16,14 @@ namespace ravine::python {
 struct BoundRule {
   AnyRule rule;
   std::int64_t calls = 0;
+
+  /// Takes over the scalar state of a rule of the same kind, and counts: at once, so that no
+  /// interrupt comes between.
+  void take_state(const AnyRule& other, std::int64_t counted) {
+    std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(other)); },
+               rule);
+    calls = counted;
+  }
 };
 
 void bind_rules(pybind11::module_& module);

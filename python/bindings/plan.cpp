@@ -114,9 +114,7 @@ class BoundPlan {
     }
     if (scale) *loss_scale = *scale;
     if (report.skipped) return;
-    std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(rule)); },
-               bound.rule);
-    bound.calls = iteration + 1;
+    bound.take_state(rule, iteration + 1);
   }
 
   /// Seconds of one of `repeats` steps, without Python in between. They are not counted.
@@ -171,6 +169,9 @@ class BoundPlan {
     return is_on_gpu() && ravine::is_capturing(reinterpret_cast<Stream>(stream));
   }
 
+  /// Lets what is put on the stream wait for the last step.
+  void let_wait(std::uintptr_t stream) { plan_.let_wait(reinterpret_cast<Stream>(stream)); }
+
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
 
   std::vector<bool> received() const {
@@ -181,6 +182,18 @@ class BoundPlan {
 
   void set_received(const std::vector<bool>& received) {
     for (std::size_t i = 0; i < names_.size(); ++i) plan_.set_received(i, received.at(i));
+  }
+
+  /// NumPy lets an array be resized or made read-only behind our back.
+  void check_variables() const {
+    for (std::size_t i = 0; i < memory_.size(); ++i) {
+      const auto* const array = py::detail::array_proxy(variables_[i].ptr());
+      if (array->data != memory_[i].data || size_of(*array) != memory_[i].size ||
+          (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
+        throw ArgumentError(Which{"Variable", i, names_[i]}.text() +
+                            " was resized or made read-only after build(). Make a new optimizer.");
+      }
+    }
   }
 
  private:
@@ -275,18 +288,6 @@ class BoundPlan {
     return present;
   }
 
-  /// NumPy lets an array be resized or made read-only behind our back.
-  void check_variables() const {
-    for (std::size_t i = 0; i < memory_.size(); ++i) {
-      const auto* const array = py::detail::array_proxy(variables_[i].ptr());
-      if (array->data != memory_[i].data || size_of(*array) != memory_[i].size ||
-          (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
-        throw ArgumentError(Which{"Variable", i, names_[i]}.text() +
-                            " was resized or made read-only after build(). Make a new optimizer.");
-      }
-    }
-  }
-
   template <class Repeated>
   double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
     double seconds = 0;
@@ -362,6 +363,8 @@ void bind_plan(py::module_& module) {
            py::arg("stream") = 0)
       .def("loss_scale_address", &BoundPlan::loss_scale_address, py::arg("stream"))
       .def("is_capturing", &BoundPlan::is_capturing, py::arg("stream"))
+      .def("let_wait", &BoundPlan::let_wait, py::arg("stream"))
+      .def("check_variables", &BoundPlan::check_variables)
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);
 }

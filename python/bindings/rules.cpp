@@ -57,6 +57,12 @@ void bind_rules(py::module_& module) {
       .def_property_readonly("slots", &slots)
       .def_readwrite("calls", &BoundRule::calls)
       .def("copy", [](const BoundRule& bound) { return bound; })
+      .def(
+          "take_state",
+          [](BoundRule& bound, const BoundRule& other, std::int64_t calls) {
+            bound.take_state(other.rule, calls);
+          },
+          py::arg("other"), py::arg("calls"))
       .def("check", [](const BoundRule& bound) {
         std::visit([](const auto& rule) { rule.check(); }, bound.rule);
       });

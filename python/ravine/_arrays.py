@@ -195,6 +195,25 @@ def zeros_like_each(
     return result
 
 
+def widest_dtype(variables: Sequence[Any]) -> np.dtype[Any]:
+    """Return float64 if that is the arithmetic type of a variable, otherwise float32."""
+    found = {_arithmetic_dtype(layout(variable).typestr) for variable in variables}
+    return max(found, key=lambda dtype: dtype.itemsize, default=np.dtype(np.float32))
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type are booleans, integers or floats."""
+    return dtype.kind in "biuf" or dtype.name == "bfloat16"
+
+
+def zeros(shape: Any, dtype: np.dtype[Any], device: int | None) -> Any:
+    """Make an array of zeros, of NumPy, or of CuPy on a GPU."""
+    host = np.zeros(shape, dtype)
+    if device is None:
+        return host
+    return _cuda.zero_bytes(host.nbytes, device).view(dtype).reshape(host.shape)
+
+
 def device_scalar(address: Callable[[int], int], device: int) -> Any:
     """Return a float32 of a GPU's memory as a CuPy array without axes: its value now.
 
@@ -235,6 +254,30 @@ def write(array: Any, value: Array) -> None:
         array = _cuda.as_cupy(array)
         order = _memory_order(array.strides)
         array.transpose(order).set(value.transpose(order))
+
+
+def initialize(array: Any, initializer: Any) -> None:
+    """Fill an array of zeros with "zeros", "ones", a number or the values of an array."""
+    if isinstance(initializer, str):
+        if initializer not in ("zeros", "ones"):
+            raise ValueError(
+                'initializer must be "zeros", "ones", a number or an array. '
+                f"Received: {initializer!r}."
+            )
+        initializer = 0 if initializer == "zeros" else 1
+    value = to_host(initializer)
+    shape, dtype = tuple(array.shape), array.dtype
+    if not is_numeric(value.dtype):
+        raise ValueError(
+            f'initializer must be "zeros", "ones", a number or an array. Received: {initializer!r}.'
+        )
+    if value.shape not in ((), shape):
+        raise ValueError(
+            f"initializer must be a number, or have the shape {shape} of what it initializes. "
+            f"Received: shape {value.shape}."
+        )
+    if value.any():
+        write(array, np.broadcast_to(value.astype(dtype), shape).copy())
 
 
 def keep_values(arrays: Sequence[Any], device: int | None) -> Callable[[], None]:

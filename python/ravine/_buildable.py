@@ -77,7 +77,7 @@ class Buildable(Configurable):
         changes nothing. A copy of an optimizer, also an unpickled one, may be built for others of
         the same names and shapes until its first step: it takes its state there.
         """
-        new = BuiltVariables(variables)
+        new = self._to_build(variables)
         with self._lock:
             if self._variables is not None:
                 if new.same_as(self._variables):
@@ -93,7 +93,7 @@ class Buildable(Configurable):
 
     def _bind(self, variables: BuiltVariables) -> None:
         excluded = self._exclusions.excluded(variables)
-        state = make_state(self._rule, self._options, variables, self._loss_scale)
+        state = self._make_state(variables)
         device, rate = state.plan.device, self._learning_rate
         if device is not None and isinstance(rate, float):
             state.plan.set_learning_rate(rate, current_stream(device))
@@ -117,8 +117,9 @@ class Buildable(Configurable):
         """All state, in the order of Keras.
 
         The iteration, the learning rate if it is a number, the averages, the gradient accumulators,
-        the slots, and Nadam's momentum product. Scalars are copies, of NumPy; the others are the
-        arrays that steps update, CuPy's where the variables are on a GPU.
+        the slots, what `build` of a subclass has added, and Nadam's momentum product. Scalars are
+        copies, of NumPy; the others are the arrays that steps update, CuPy's where the variables
+        are on a GPU.
         """
         return list(self._entries().values())
 
@@ -163,7 +164,14 @@ class Buildable(Configurable):
         for kind, made in self._state.passes.items():
             entries |= {f"{kind}/{n}": array for n, array in zip(names, made, strict=True)}
         entries |= {f"{kind}/{names[i]}": slots[kind][i] for kind, i in order}
+        entries |= self._state.added
         return entries | {name: np.array(getattr(self._rule, name)) for name in self._scalar_state}
+
+    def _to_build(self, variables: Variables) -> BuiltVariables:
+        return BuiltVariables(variables)
+
+    def _make_state(self, variables: BuiltVariables) -> State:
+        return make_state(self._rule, self._options, variables, self._loss_scale)
 
     def _built_state(self) -> State:
         if self._state is None:

@@ -42,7 +42,10 @@ class Configurable:
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_native"):
-            raise TypeError("Optimizer is the base of all optimizers: use SGD, RMSprop or Nadam.")
+            raise TypeError(
+                f"{type(self).__name__} has no rule: use SGD or another optimizer of ravine, or "
+                "override update_step() in a subclass of Optimizer."
+            )
         self._make_natives()
         self._callables: dict[str, Callable[[], Number]] = {}
         self._exclusions = DecayExclusions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib import import_module
 from numbers import Integral
 from typing import Any
@@ -123,6 +124,18 @@ def current_stream(device: int) -> int:
     """Return the handle of the stream that CuPy uses on a device."""
     handle: int = _cupy().cuda.get_current_stream(device).ptr
     return handle
+
+
+def on_stream(handle: int, device: int | None) -> AbstractContextManager[Any]:
+    """Let CuPy use a device and a stream of it inside a ``with`` block; None: the CPU has none."""
+    if device is None:
+        return nullcontext()
+    cupy = _cupy()
+    stack = ExitStack()
+    stack.enter_context(cupy.cuda.Device(device))
+    if current_stream(device) != handle:
+        stack.enter_context(cupy.cuda.ExternalStream(handle, device))
+    return stack
 
 
 def is_capturing() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakMethod
 
 from ravine import _core
 from ravine._arrays import Array, on_gpu, zeros_like_each
 from ravine._cuda import is_capturing
+from ravine._python_plan import PythonPlan
 from ravine._variables import BuiltVariables
 
 
@@ -20,6 +22,7 @@ class State(NamedTuple):
     slots: dict[str, list[Array]]
     averages: list[Array] | None
     accumulators: list[Array] | None
+    added: dict[str, Array]  # by the `build` of a subclass
 
     @property
     def passes(self) -> dict[str, list[Array]]:
@@ -30,7 +33,7 @@ class State(NamedTuple):
     def serves(self, rule: _core.Rule, options: _core.Options) -> bool:
         """Whether a step with these settings finds the arrays that it needs."""
         return (
-            rule.slots == tuple(self.slots)
+            (rule.slots == tuple(self.slots) or isinstance(rule, _core.HandedOver))
             and (self.averages is not None or not options.use_ema)
             and (self.accumulators is not None or not _accumulates(options))
         )
@@ -41,8 +44,12 @@ def make_state(
     options: _core.Options,
     variables: BuiltVariables,
     loss_scale: _core.LossScale | None = None,
+    update_step: WeakMethod[Any] | None = None,
 ) -> State:
-    """Check the variables and make the state that these settings need, all zeros."""
+    """Check the variables and make the state that these settings need, all zeros.
+
+    With an `update_step` in Python that overrides no native rule there are no slots yet.
+    """
     names, arrays = variables.names, variables.bound
     if any(map(on_gpu, arrays)) and is_capturing():
         raise ValueError(
@@ -51,14 +58,17 @@ def make_state(
         )
     # Checks them, before any memory is taken.
     device = _core.Plan(names, arrays, [], None, None).device
-    kinds = rule.slots
+    kinds = () if isinstance(rule, _core.HandedOver) else rule.slots
     made = zeros_like_each(arrays, len(kinds) + options.use_ema + _accumulates(options), device)
     slots = made[: len(kinds)]
     averages = made[len(kinds)] if options.use_ema else None
     accumulators = made[-1] if _accumulates(options) else None
-    plan = _core.Plan(names, arrays, slots, averages, accumulators)
+    if update_step is None:
+        plan = _core.Plan(names, arrays, slots, averages, accumulators)
+    else:
+        plan = PythonPlan(names, arrays, slots, averages, accumulators, device, update_step)
     plan.prepare(rule, loss_scale)  # and wait for the zeros: the first step may be on any stream
-    return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators)
+    return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators, {})
 
 
 def _accumulates(options: _core.Options) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from typing import Any, Self, TypeVar
@@ -60,7 +60,8 @@ class LossScaleOptimizer(Optimizer):
     Whether gradients are finite is found in the pass that takes their norms: they are read once
     more, if the inner optimizer does not clip to a norm anyway. On a GPU nothing waits for the
     result: the device leaves the step out and counts, and `scale_loss` multiplies by what it has.
-    It is asked for the count once in 256 steps if the learning rate is a schedule.
+    It is asked for the count once in 256 steps if the learning rate is a schedule, and in each step
+    if `update_step` is written in Python.
 
     A gradient whose square is not finite in the type of the arithmetic counts as not finite.
 
@@ -298,6 +299,9 @@ class LossScaleOptimizer(Optimizer):
                 f"'inner_optimizer' must be a dict that serialize() returned. Received: {inner!r}."
             )
         return cls(deserialize(inner, custom_objects), **given)
+
+    def _build_whole(self, build: Callable[[Any, Any], None], variables: Variables) -> None:
+        build(self, variables)  # the inner optimizer sees to it
 
     def _scale(self) -> _core.LossScale:
         scale = self.inner_optimizer._loss_scale

@@ -11,7 +11,7 @@ from ravine._arrays import AnyArray, Array
 from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options
-from ravine._savable import Savable
+from ravine._subclassable import Subclassable
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.schedules import LearningRateSchedule
 
@@ -20,7 +20,7 @@ Loss = TypeVar("Loss")
 _RATES_AHEAD = 256
 
 
-class Optimizer(Savable):
+class Optimizer(Subclassable):
     """Base of all optimizers, with the options that they share.
 
     Semantics and names are those of Keras 3 (https://keras.io/api/optimizers/). Variables are the
@@ -29,7 +29,7 @@ class Optimizer(Savable):
 
     Parameters
     ----------
-    learning_rate : float, LearningRateSchedule or callable
+    learning_rate : float, LearningRateSchedule or callable, default 0.01
         A schedule is called with the number of calls of `apply` so far, a callable without
         arguments; both once a step. Any finite number, of Python, NumPy, or in an array without
         axes; that is read at once, and waited for if it is on a GPU.
@@ -58,12 +58,42 @@ class Optimizer(Savable):
 
     Raises
     ------
+    TypeError
+        If the class has no rule: it is not one of those of ravine and has no `update_step`.
     ValueError
         If a number is out of its range, more than one way of clipping or an unknown argument is
         given.
+
+    Notes
+    -----
+    A subclass with a formula of its own overrides `update_step`, `build` if it keeps slots, and
+    `get_config`; all options work for it. If its `update_step` raises, nothing has been changed:
+    therefore it works on copies of the variables, and what `build` has made is copied before each
+    step. On a GPU it is called with CuPy arrays, on the stream of the step.
+
+    Examples
+    --------
+    >>> import numpy as np, ravine
+    >>> class Momentum(ravine.Optimizer):
+    ...     def build(self, variables):
+    ...         super().build(variables)
+    ...         self.momentums = self.add_optimizer_variables(variables, "momentum")
+    ...
+    ...     def update_step(self, gradient, variable, learning_rate):
+    ...         m = self.momentums[self._get_variable_index(variable)]
+    ...         self.assign(m, m * 0.5 - gradient * learning_rate)
+    ...         self.assign_add(variable, m)
+    >>> w = np.array([1.0, 2.0], np.float32)
+    >>> optimizer = Momentum(0.5, clipvalue=1.0)
+    >>> for _ in range(2):
+    ...     optimizer.apply_gradients([(np.array([1.0, 3.0], np.float32), w)])
+    1
+    2
+    >>> w
+    array([-0.25,  0.75], dtype=float32)
     """
 
-    def __init__(self, learning_rate: LearningRate, **options: Unpack[Options]) -> None:
+    def __init__(self, learning_rate: LearningRate = 0.01, **options: Unpack[Options]) -> None:
         super().__init__(learning_rate, options)
 
     def apply(
@@ -101,10 +131,10 @@ class Optimizer(Savable):
         Notes
         -----
         On a GPU a step can be captured into a CUDA graph, after `build`, on a stream other than the
-        default one. Replays use the gradients and settings of the capture, but for
-        `learning_rate`: that must be a number, and acts on replays when it is set. They count:
-        `iterations` and the state are right after them. With accumulation the first step that is
-        captured begins a window.
+        default one, unless it calls an `update_step` in Python. Replays use the gradients and
+        settings of the capture, but for `learning_rate`: that must be a number, and acts on replays
+        when it is set. They count: `iterations` and the state are right after them. With
+        accumulation the first step that is captured begins a window.
 
         Examples
         --------

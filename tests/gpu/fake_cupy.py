@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from fake_memory import Foreign, Memory
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from ravine._core import emulator
 
@@ -16,10 +17,8 @@ _local = threading.local()
 DEVICES = 2
 
 
-class ndarray:  # noqa: N801
+class ndarray(NDArrayOperatorsMixin):  # noqa: N801
     """An array: one of NumPy over memory of an emulated GPU."""
-
-    __array_ufunc__ = None
 
     def __init__(self, host, memory):
         self._host, self._memory = host, memory
@@ -94,12 +93,22 @@ class ndarray:  # noqa: N801
         with self.device:
             return _to_device(self._wait().astype(dtype, order))
 
-    def __mul__(self, other):
-        factor = other._wait() if isinstance(other, ndarray) else other
-        with self.device:
-            return _to_device(np.asarray(self._wait() * factor))
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **_):
+        if method != "__call__" or any(isinstance(x, np.ndarray) for x in inputs):
+            return NotImplemented
+        result = self._compute(ufunc, *inputs)
+        if not out:
+            return result
+        out[0][...] = result
+        return out[0]
 
-    __rmul__ = __mul__
+    def __array_function__(self, function, types, inputs, keywords):
+        return self._compute(function, *inputs, **keywords)
+
+    def _compute(self, function, *inputs, **keywords):
+        host = [x._wait() if isinstance(x, ndarray) else x for x in inputs]
+        with self.device:
+            return _to_device(np.asarray(function(*host, **keywords)))
 
     def get(self, stream=None, order="C"):
         return self._wait(stream).copy("F" if order == "A" and self._is_fortran() else order)
@@ -313,6 +322,12 @@ class Stream:
         event.let_wait(self.ptr)
 
 
+class ExternalStream(Stream):
+    def __init__(self, ptr, device_id=-1):
+        self.ptr, self.device_id = ptr, device_id
+        self._is_capturing = False
+
+
 def _stack(device=-1):
     if not hasattr(_local, "stacks"):
         _local.stacks = [[Stream.null] for _ in range(DEVICES)]
@@ -327,6 +342,7 @@ Stream.null = Stream(null=True)
 cuda = SimpleNamespace(
     Device=Device,
     Stream=Stream,
+    ExternalStream=ExternalStream,
     get_current_stream=get_current_stream,
     is_available=lambda: True,
     runtime=SimpleNamespace(getDeviceCount=lambda: DEVICES),
