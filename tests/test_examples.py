@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-def test_quickstart_finds_the_line():
-    found = runpy.run_path(str(EXAMPLES / "quickstart.py"))["main"]()
+@pytest.mark.parametrize("name", ["quickstart.py", "own_optimizer.py"])
+def test_example_finds_the_line(name):
+    found = runpy.run_path(str(EXAMPLES / name))["main"]()
     assert found["slope"] == pytest.approx(3.0, abs=0.05)
     assert found["offset"] == pytest.approx(-0.5, abs=0.05)
 

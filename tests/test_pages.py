@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ["checkpoints.md"]
+PAGES = ["checkpoints.md", "subclassing.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
