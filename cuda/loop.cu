@@ -57,10 +57,12 @@ __device__ __forceinline__ void update_chunk(const Tables& tables, ChunkTable ch
       .run(static_cast<int>(left < chunk_elements ? left : chunk_elements));
 }
 
-/// Blocks that share a multiprocessor, at least. With four a thread has 64 registers, with three 80.
+/// Blocks that share a multiprocessor, at least. With four a thread has 64 registers, with
+/// three 80.
 template <DType dtype, bool averages, class Step>
-constexpr int min_blocks =
-    decltype(Step::rule)::slot_count + averages <= 3 ? 1 : dtype == DType::float32 ? 4 : 3;
+constexpr int min_blocks = decltype(Step::rule)::slot_count + averages <= 3 ? 1
+                           : dtype == DType::float32                        ? 4
+                                                                            : 3;
 
 /// One block a chunk.
 template <DType dtype, bool averages, class Step>
