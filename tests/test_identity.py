@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from checks import OPTIMIZERS, RULES, cases, make, raises
+from checks import OPTIMIZERS, RULES, assert_same, cases, make, raises
+from own_rules import OwnSGD
 
 import ravine
 from ravine import schedules
@@ -51,7 +52,7 @@ class Plain(ravine.SGD):
         return super().from_config({**config, "momentum": 0.25})
 
 
-OWN = {"Slower": Slower, "Linear": Linear, "Plain": Plain}
+OWN = {"Slower": Slower, "Linear": Linear, "Plain": Plain, "OwnSGD": OwnSGD}
 
 # --- By name
 
@@ -143,8 +144,9 @@ def test_exclusions_are_in_the_dictionary():
         Slower(Linear(0.25)),
         ravine.SGD(Linear(0.25)),
         ravine.LossScaleOptimizer(Slower(Linear(0.25), factor=4)),
+        OwnSGD(Linear(0.25), momentum=0.5, nesterov=True, use_ema=True),
     ],
-    ids=["optimizer", "both", "schedule", "inside"],
+    ids=["optimizer", "both", "schedule", "inside", "own_rule"],
 )
 def test_own_classes_read_back(optimizer):
     data = json.loads(json.dumps(ravine.serialize(optimizer)))
@@ -206,6 +208,30 @@ def test_inner_optimizer_may_be_one_of_keras_with_own_classes_around():
     optimizer = ravine.LossScaleOptimizer.from_config(config, custom_objects=OWN)
     assert (type(optimizer.inner_optimizer), optimizer.learning_rate) == (Slower, 2)
     assert config["inner_optimizer"] is inner
+
+
+def test_own_rule_inside_a_loss_scale_takes_the_same_steps():
+    optimizer = ravine.LossScaleOptimizer(OwnSGD(Linear(0.25), momentum=0.5, clipnorm=1.0), 8.0, 2)
+    config = json.loads(json.dumps(optimizer.get_config()))
+    with pytest.raises(ValueError, match=r"^Unknown optimizer 'OwnSGD'"):
+        ravine.LossScaleOptimizer.from_config(config)
+    again = ravine.LossScaleOptimizer.from_config(config, custom_objects=OWN)
+    assert again.get_config() == config
+    one, two = np.ones(5), np.ones(5)
+    for step in range(5):
+        for each, w in ((optimizer, one), (again, two)):
+            each.apply([np.full(5, np.inf if step == 2 else step - 2.5)], [w])
+    assert_same(one, two)
+    assert one[0] != 1
+    assert (again.iterations, again.dynamic_scale) == (4, optimizer.dynamic_scale)
+
+
+def test_class_that_is_not_exported_has_no_name():
+    class Hidden(ravine.SGD):
+        __module__ = "ravine.sgd"
+
+    with raises(ValueError, UNKNOWN.format("'Hidden'", sorted(OPTIMIZERS))):
+        ravine.get("Hidden")
 
 
 # --- What is refused
