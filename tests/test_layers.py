@@ -204,6 +204,7 @@ IMPORTS = {
     "_learning_rate": ["_settings", "schedules.__init__"],
     "_variables": ["_arrays", "_cuda"],
     "ops": [],
+    "_attributes": [],
     "_python_plan": ["_core", "_arrays", "_cuda"],
     "_state": ["_core", "_arrays", "_cuda", "_python_plan", "_variables"],
     "_saved_state": ["_core", "_arrays", "_cuda", "_learning_rate"],
@@ -236,6 +237,7 @@ IMPORTS = {
     "_savable": ["_core", "_arrays", "_averages", "_checkpoint", "_saved_state", "_variables"],
     "_subclassable": [
         "_core",
+        "_attributes",
         "_arrays",
         "_buildable",
         "_cuda",

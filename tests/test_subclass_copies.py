@@ -1,4 +1,4 @@
-"""Optimizers with a rule in Python: copied, pickled, saved, stepped without state."""
+"""Optimizers with a rule in Python: copied, pickled, saved; what `build` has set in a copy."""
 
 import copy
 import pickle
@@ -114,7 +114,7 @@ def test_stateless_apply_and_a_loss_scale():
     optimizer = ravine.LossScaleOptimizer(Counted(0.1, momentum=0.9), 64.0, 2)
     optimizer.build(weights)
     new, state = dict(weights), optimizer.variables
-    before = config_and(optimizer, *weights.values()) if False else snapshot(optimizer)
+    before = snapshot(optimizer)
     for grads in steps(4):
         new, state = optimizer.stateless_apply(state, grads, new)
     assert snapshot(optimizer) == before
@@ -139,3 +139,81 @@ def test_move_that_fails_leaves_the_copy():
     assert snapshot(alone) == before
     assert alone.count is count
     alone.apply(steps(1)[0])
+
+
+# --- Attributes
+
+
+class Filling(ravine.Optimizer):
+    """Fills in `build` what `__init__` has made, and sets more."""
+
+    def __init__(self, learning_rate=0.5, **options):
+        super().__init__(learning_rate, **options)
+        self.slots, self.by_place, self.factor = [], {}, 1.0
+        self.fails = False
+
+    def build(self, variables):
+        super().build(variables)
+        for place, variable in enumerate(variables):
+            self.slots.append(self.add_variable_from_reference(variable, "sum"))
+            self.by_place[place] = self.slots[-1]
+        if not hasattr(self, "places"):
+            self.places = len(self.slots)
+        if self.fails:
+            raise RuntimeError("not now")
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        self.assign_add(self.by_place[index], gradient)
+        self.assign_sub(variable, self.slots[index] * (self.factor * learning_rate))
+
+
+def assert_is_filled(optimizer):
+    added = [*optimizer._state.added.values()]
+    assert [*map(id, optimizer.slots)] == [*map(id, added)]
+    assert [*map(id, optimizer.by_place.values())] == [*map(id, added)]
+    assert optimizer.places == len(added)
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": pickled,
+    "copy_of_a_copy": lambda optimizer: copy.copy(pickled(optimizer)),
+}
+
+
+@pytest.mark.parametrize("way", COPIES.values(), ids=COPIES)
+def test_build_of_a_copy_finds_the_attributes_of_before(way):
+    w = {"a": np.ones(3), "b": np.ones(())}
+    optimizer = Filling()
+    optimizer.build(w)
+    optimizer.factor = 0.5
+    optimizer.apply({"a": np.ones(3), "b": np.ones(())})
+    new = way(optimizer)
+    assert_is_filled(new)
+    assert_is_filled(optimizer)
+    assert new.factor == 0.5
+    assert snapshot(new) == snapshot(optimizer)
+    assert not any(map(np.shares_memory, new.slots, optimizer.slots))
+    new.build({"a": np.ones(3), "b": np.ones(())})
+    assert_is_filled(new)
+    optimizer.stateless_apply(optimizer.variables, {"a": np.ones(3), "b": np.ones(())}, w)
+    assert_is_filled(optimizer)
+
+
+def test_build_after_one_that_failed_finds_the_attributes_of_before():
+    w = np.ones(3)
+    optimizer = Filling()
+    optimizer.fails = True
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not now"):
+            optimizer.build([w])
+    assert not copy.copy(optimizer).slots
+    optimizer.fails = False
+    with pytest.raises(ValueError, match="has shape"):
+        optimizer.apply([np.ones(2)], [w])
+    assert not optimizer.built
+    optimizer.apply([np.ones(3)], [w])
+    assert_is_filled(optimizer)
+    assert w.tolist() == [0.5] * 3

@@ -19,7 +19,7 @@ from ravine._variables import Variables
 _NOT_COPIED = {
     *("_lock", "_rule", "_options", "_exclusions", "_loss_scale", "_on_missing"),
     *("_variables", "_state", "_plan", "_device", "_rates_end", "_copied_at"),
-    *("_averages_shown", "_hide_averages"),
+    *("_averages_shown", "_hide_averages", "_building", "_set_by_build"),
 }
 
 
@@ -262,7 +262,7 @@ class Savable(Averaging):
     def _settings(self) -> dict[str, Any]:
         scale = self._loss_scale
         return {
-            "attributes": {k: v for k, v in vars(self).items() if k not in _NOT_COPIED},
+            "attributes": self._attributes(),
             "rule": {s.name: getattr(self._rule, s.name) for s in self._settings_of("_rule")},
             "options": {
                 s.name: getattr(self._options, s.name) for s in self._settings_of("_options")
@@ -273,6 +273,10 @@ class Savable(Averaging):
             "exclusions": self._exclusions.by_name(self._variables),
             "warns": self._on_missing is not None,
         }
+
+    def _attributes(self) -> dict[str, Any]:
+        """Return those that a copy takes over as they are."""
+        return {name: value for name, value in vars(self).items() if name not in _NOT_COPIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become the optimizer that `__getstate__` described, built for its variables."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakMethod
 
 import numpy as np
 
-from ravine import _core
+from ravine import _attributes, _core
 from ravine._arrays import (
     Array,
     initialize,
@@ -40,6 +41,7 @@ class Subclassable(Savable):
     """Variables of its own, and a rule in Python, for a subclass."""
 
     _building: BuiltVariables | None = None  # while the `build` of a subclass runs
+    _set_by_build: Mapping[str, Any] = MappingProxyType({})  # attributes as they were before it
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -240,6 +242,8 @@ class Subclassable(Savable):
             new = BuiltVariables(variables)
             if self._variables is not None:
                 return Buildable.build(self, variables)
+            _attributes.set_back(vars(self), self._set_by_build)
+            before = _attributes.keep(self._attributes())
             self._building = new
             try:
                 build(self, list(new.arrays))
@@ -254,7 +258,13 @@ class Subclassable(Savable):
                 raise
             finally:
                 self._building = None
+                self._set_by_build = _attributes.changes(before, self._attributes())
         return None
+
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings()
+        _attributes.set_back(settings["attributes"], self._set_by_build)  # its `build` sets them
+        return settings
 
     def _to_build(self, variables: Variables) -> BuiltVariables:
         given, building = super()._to_build(variables), self._building
