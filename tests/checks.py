@@ -1,5 +1,6 @@
 """What many tests share: arrays, comparing bit for bit, product and reference side by side."""
 
+import json
 import re
 
 import ml_dtypes
@@ -104,6 +105,28 @@ def snapshot(optimizer, *arrays):
 def config_and(optimizer, *arrays):
     """Return `snapshot` and the configuration: all that a refused call must leave alone."""
     return optimizer.get_config(), snapshot(optimizer, *arrays)
+
+
+# The options that all optimizers have, as a configuration has them, but for the name and the rate.
+DEFAULTS = {
+    "weight_decay": None,
+    "clipnorm": None,
+    "global_clipnorm": None,
+    "clipvalue": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+}
+
+
+def assert_config(optimizer, **expected):
+    """Assert that the configuration is this and the default options, and that it reads back."""
+    config = optimizer.get_config()
+    assert config == {**DEFAULTS, **expected}
+    again = type(optimizer).from_config(json.loads(json.dumps(config)))
+    assert again.get_config() == config
 
 
 def assert_refused(name, setting, value, said):
