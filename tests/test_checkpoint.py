@@ -9,7 +9,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoint_checks import each_ending, saved, wrapped
 from checks import (
     assert_same,
     bits,
@@ -22,16 +21,16 @@ from checks import (
     raises,
     snapshot,
 )
+from state_checks import (
+    each_ending,
+    plain_and_everything,
+    plain_and_scaled,
+    saved,
+    scaled,
+    steps_for,
+)
 
 import ravine
-
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 
 
 def weights_of(dtype, random):
@@ -46,17 +45,10 @@ def weights_of(dtype, random):
     }
 
 
-def steps_for(weights, random, count):
-    return [
-        {name: normal(random, w.shape, np.float32) for name, w in weights.items()}
-        for _ in range(count)
-    ]
-
-
 @ignores_missing
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 @each_rule
 @each_ending
 def test_resumed_run_equals_the_uninterrupted_one(ending, rule, options, stop, make_one, tmp_path):
@@ -174,7 +166,7 @@ def test_safetensors_reads_safetensors(tmp_path):
     numpy_of = pytest.importorskip("safetensors.numpy")
     safetensors = pytest.importorskip("safetensors")
     path = tmp_path / "last.safetensors"
-    optimizer, weights = saved(path, wrapped)
+    optimizer, weights = saved(path, scaled)
     with safetensors.safe_open(path, "numpy") as file:
         metadata = json.loads(file.metadata()["ravine"])
     expected = expected_metadata(optimizer, "SGD")

@@ -6,8 +6,8 @@ import os
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoint_checks import each_ending, saved, wrapped
 from checks import config_and, make, raises
+from state_checks import each_ending, plain_and_scaled, saved, scaled
 
 import ravine
 from ravine import _checkpoint
@@ -53,7 +53,7 @@ def test_name_of_another_ending_is_refused(path, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 def test_it_needs_build(make_one, tmp_path):
     optimizer = make_one("sgd")
     for call in (optimizer.save, optimizer.load):
@@ -103,7 +103,7 @@ MISFITS = {
         "It is that of SGD, this optimizer is Nadam." + SAME,
     ),
     "wrapper": (
-        lambda w: built(wrapped, "sgd_momentum", w),
+        lambda w: built(scaled, "sgd_momentum", w),
         "It is that of SGD, this optimizer is LossScaleOptimizer around SGD." + SAME,
     ),
     "slots": (
@@ -153,11 +153,11 @@ def optimizer_arrays(optimizer):
 @each_ending
 def test_other_window_or_inner_class_is_refused(ending, tmp_path):
     path = tmp_path / f"last{ending}"
-    saved(path, wrapped, gradient_accumulation_steps=2)
-    optimizer = built(wrapped, "sgd_momentum", copy.deepcopy(W), gradient_accumulation_steps=3)
+    saved(path, scaled, gradient_accumulation_steps=2)
+    optimizer = built(scaled, "sgd_momentum", copy.deepcopy(W), gradient_accumulation_steps=3)
     with pytest.raises(ValueError, match=r"gradient_accumulation_steps=2, this optimizer has 3"):
         optimizer.load(path)
-    optimizer = built(wrapped, "rmsprop_momentum", copy.deepcopy(W))
+    optimizer = built(scaled, "rmsprop_momentum", copy.deepcopy(W))
     with pytest.raises(
         ValueError,
         match=r"LossScaleOptimizer around SGD, this optimizer is LossScaleOptimizer around RMSprop",

@@ -12,10 +12,9 @@ from zlib import crc32
 import numpy as np
 import pytest
 from checks import config_and, make
+from state_checks import each_ending
 
 import ravine
-
-each_ending = pytest.mark.parametrize("ending", [".npz", ".safetensors"])
 
 
 def trained(steps=2):

@@ -17,16 +17,9 @@ from checks import (
     raises,
     snapshot,
 )
+from state_checks import EVERYTHING, plain_and_everything, plain_and_scaled, steps_for
 
 import ravine
-
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 
 
 def pickled(thing, protocol=pickle.HIGHEST_PROTOCOL):
@@ -41,10 +34,6 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 deep_or_pickled = pytest.mark.parametrize("way", [copy.deepcopy, pickled])
 
 
-def wrapped(rule, **options):
-    return ravine.LossScaleOptimizer(make(rule, **options), 64.0, 2)
-
-
 def weights_of(dtype, random):
     """Return variables of all kinds of layout: strides, gaps, views, none."""
     return {
@@ -55,13 +44,6 @@ def weights_of(dtype, random):
         "empty": np.zeros((0, 2), dtype),
         "view": normal(random, 9, dtype)[2:7],
     }
-
-
-def steps_for(weights, random, count):
-    return [
-        {name: normal(random, w.shape, np.float32) for name, w in weights.items()}
-        for _ in range(count)
-    ]
 
 
 def assert_goes_on_alike(first, second, steps):
@@ -77,8 +59,8 @@ def assert_goes_on_alike(first, second, steps):
 @ignores_missing
 @each_way
 @pytest.mark.parametrize("stop", [0, 1, 3, 5])
-@pytest.mark.parametrize("make_one", [make, wrapped])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_scaled
+@plain_and_everything
 def test_copy_with_the_weights_is_bound_to_them(options, make_one, stop, way):
     random = np.random.default_rng(70)
     weights = weights_of(np.float32, random)
@@ -118,7 +100,7 @@ def test_copy_keeps_every_type_and_rule(rule, dtype, way):
     assert_goes_on_alike((weights, optimizer), way((weights, optimizer)), steps[2:])
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 @pytest.mark.parametrize("way", [*WAYS.values(), copy.copy], ids=[*WAYS, "copy"])
 def test_copy_before_build_keeps_the_settings(way, make_one):
     optimizer = make_one("nadam", **EVERYTHING)
@@ -137,7 +119,7 @@ def test_copy_before_build_keeps_the_settings(way, make_one):
 # --- Alone
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 @deep_or_pickled
 def test_copy_alone_has_variables_of_its_own(way, make_one):
     w, g = {"a": np.ones(3), "b": np.ones(2)}, {"a": np.ones(3), "b": np.ones(2)}
@@ -154,7 +136,7 @@ def test_copy_alone_has_variables_of_its_own(way, make_one):
         assert_same(w[name], array, name)
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 @deep_or_pickled
 def test_copy_alone_may_be_built_for_other_arrays(way, make_one):
     random = np.random.default_rng(72)
@@ -213,7 +195,7 @@ def test_arrays_of_a_list_keep_their_order(way):
 # --- Shallow
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 def test_shallow_copy_has_the_same_variables_and_state_of_its_own(make_one):
     w, g = {"a": np.ones(3)}, {"a": np.full(3, 0.5)}
     optimizer = make_one("nadam", use_ema=True)

@@ -18,17 +18,11 @@ from checks import (
     raises,
     snapshot,
 )
+from state_checks import plain_and_everything, plain_and_scaled, scaled, steps_for
 
 import ravine
 from ravine import _saved_state
 
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,)}
 
 
@@ -50,24 +44,19 @@ def through_variables(source, target):
 each_way = pytest.mark.parametrize("way", [through_list, through_store, through_variables])
 
 
-def wrapped(rule, **options):
-    """Return the optimizer of a rule inside one with a loss scale."""
-    return ravine.LossScaleOptimizer(make(rule, **options), 64.0, 2)
-
-
 # --- Lists
 
 
 @ignores_missing
 @each_way
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 @each_rule
 def test_training_goes_on_with_the_same_bits(rule, options, stop, make_one, way):
     random = np.random.default_rng(60)
     weights = {name: normal(random, shape, np.float32) for name, shape in SHAPES.items()}
-    steps = [{n: normal(random, s, np.float32) for n, s in SHAPES.items()} for _ in range(8)]
+    steps = steps_for(weights, random, 8)
     steps[stop]["b"] = steps[4]["c"] = None
     optimizer = make_one(rule, **options)
     optimizer.build(weights)
@@ -219,7 +208,7 @@ def test_list_needs_build():
 
 
 def test_list_of_a_loss_scale_has_four_more():
-    optimizer = wrapped("sgd_momentum")
+    optimizer = scaled("sgd_momentum")
     optimizer.build([np.ones(2)])
     for g in (64.0, np.inf, 64.0):
         optimizer.apply([np.full(2, g)])

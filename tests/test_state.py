@@ -17,39 +17,21 @@ from checks import (
     normal,
     snapshot,
 )
+from state_checks import each_storage, plain_and_everything, steps_for
 
 import ravine
 
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "loss_scale_factor": 3.0,
-    "gradient_accumulation_steps": 3,
-}
-
-
-def through_dict(state, path):
-    return state
-
-
-def through_file(state, path):
-    np.savez(path / "state.npz", **state)
-    with np.load(path / "state.npz") as file:
-        return dict(file)
-
 
 @ignores_missing
-@pytest.mark.parametrize("way", [through_dict, through_file])
+@each_storage
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 @each_rule
 def test_resumed_training_gets_the_same_bits(rule, options, stop, way, tmp_path):
     random = np.random.default_rng(40)
     shapes = {"a/kernel": (3, 4), "b": (), "c": (70,)}
     weights = {name: normal(random, shape, np.float32) for name, shape in shapes.items()}
-    steps = [{n: normal(random, s, np.float32) for n, s in shapes.items()} for _ in range(9)]
+    steps = steps_for(weights, random, 9)
     # In the window of the break one variable has no gradient, before or after it.
     steps[stop]["b"] = steps[4]["c"] = None
     optimizer = make(rule, **options)
@@ -261,7 +243,7 @@ def test_load_refuses_a_rule_with_other_slots():
 # --- Configuration
 
 
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 @each_rule
 def test_config_round_trips_through_json(rule, options):
     schedule = ravine.schedules.ExponentialDecay(0.5, 3, 0.9, staircase=True, name="mine")

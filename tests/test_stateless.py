@@ -13,26 +13,16 @@ from checks import (
     normal,
     raises,
 )
+from state_checks import plain_and_everything, plain_and_scaled, scaled
 
 import ravine
 
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 SHAPES = [(3, 4), (), (70,)]
 
 
-def wrapped(rule, **options):
-    return ravine.LossScaleOptimizer(make(rule, **options), 64.0, 2)
-
-
 @ignores_missing
-@pytest.mark.parametrize("make_one", [make, wrapped])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_scaled
+@plain_and_everything
 @each_dtype
 @each_rule
 def test_same_bits_as_apply(rule, dtype, options, make_one):
@@ -41,7 +31,7 @@ def test_same_bits_as_apply(rule, dtype, options, make_one):
     start[0] = np.asfortranarray(start[0])
     steps = [[normal(random, shape, np.float32) for shape in SHAPES] for _ in range(7)]
     steps[1][1] = steps[4][2] = None
-    steps[2][0][0, 0] = np.inf if make_one is wrapped else 1
+    steps[2][0][0, 0] = np.inf if make_one is scaled else 1
     trained, stateless = make_one(rule, **options), make_one(rule, **options)
     variables, values = [w.copy() for w in start], [w.copy() for w in start]
     for optimizer, arrays in ((trained, variables), (stateless, start)):
@@ -186,14 +176,14 @@ def test_what_does_not_fit_is_refused(function, message):
     assert config_and(optimizer, *w.values()) == before
 
 
-@pytest.mark.parametrize("make_one", [make, wrapped])
+@plain_and_scaled
 def test_it_needs_build(make_one):
     with raises(ValueError, "The optimizer has no state yet. Call build(variables) first."):
         make_one("sgd").stateless_apply([], [np.ones(2)], [np.ones(2)])
 
 
 def test_loss_scale_checks_the_number_of_arrays():
-    optimizer = wrapped("sgd")
+    optimizer = scaled("sgd")
     optimizer.build([np.ones(2)])
     with pytest.raises(ValueError, match=r"^Expected 6 arrays, .* Received: 2\. Nothing was"):
         optimizer.stateless_apply(optimizer.variables[:2], [np.ones(2)], [np.ones(2)])

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 from checks import assert_same, config_and, ignores_missing, normal, snapshot
 from own_rules import OwnSGD
+from state_checks import plain_and_everything
 
 import ravine
 
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,)}
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 
 
 class Counted(OwnSGD):
@@ -87,7 +81,7 @@ def steps(count):
 @ignores_missing
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("stop", [0, 2, 4])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 def test_everything_is_kept(options, stop, way, tmp_path):
     random = np.random.default_rng(161)
     weights = {name: normal(random, shape, np.float32) for name, shape in SHAPES.items()}

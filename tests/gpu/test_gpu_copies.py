@@ -2,32 +2,28 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from checks import assert_same, each_dtype, ignores_missing, make, normal, raises
 from gpu_checks import Shown, all_of, captured, on_gpu
+from own_rules import OwnSGD
+from state_checks import EVERYTHING, each_ending, plain_and_everything, scaled
 
 import ravine
 from ravine import _arrays
 
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "gradient_accumulation_steps": 3,
-}
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,), "d": (2, 2049), "e": (0,)}
 WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda thing: pickle.loads(pickle.dumps(thing))}
 each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-each_ending = pytest.mark.parametrize("ending", [".npz", ".safetensors"])
-each_maker = pytest.mark.parametrize("wrap", [False, True])
-
-
-def maker(wrap, **options):
-    optimizer = make("nadam", **options)
-    return ravine.LossScaleOptimizer(optimizer, 64.0, 2) if wrap else optimizer
+MAKERS = {
+    "plain": partial(make, "nadam"),
+    "scaled": partial(scaled, "nadam"),
+    "own": OwnSGD,
+    "own_scaled": lambda **options: ravine.LossScaleOptimizer(OwnSGD(**options), 64.0, 2),
+}
+each_maker = pytest.mark.parametrize("make_one", MAKERS.values(), ids=MAKERS)
 
 
 def arrays(random, dtype=np.float32):
@@ -61,14 +57,14 @@ def back(values):
 class Run:
     """An optimizer on the GPU after some steps, and one on the CPU that made the same."""
 
-    def __init__(self, xp, wrap=False, dtype=np.float32, stop=4, **options):
+    def __init__(self, xp, make_one=MAKERS["plain"], dtype=np.float32, stop=4, **options):
         random = np.random.default_rng(140)
         start = arrays(random, dtype)
         self.xp = xp
         self.steps = [arrays(random) for _ in range(stop + 4)]
         self.steps[stop]["b"] = None
         self.stop = stop
-        self.cpu, self.gpu = maker(wrap, **options), maker(wrap, **options)
+        self.cpu, self.gpu = make_one(**options), make_one(**options)
         self.on_cpu = {name: w.copy("K") for name, w in start.items()}
         self.on_gpu = put(xp, start)
         self.cpu.build(self.on_cpu)
@@ -93,9 +89,9 @@ class Run:
 @ignores_missing
 @each_way
 @each_maker
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_copy_with_the_weights_is_bound_to_them(xp, options, wrap, way, schedule):
-    run = Run(xp, wrap, **options)
+@plain_and_everything
+def test_copy_with_the_weights_is_bound_to_them(xp, options, make_one, way, schedule):
+    run = Run(xp, make_one, **options)
     before = all_of(run.gpu, *run.on_gpu.values())
     weights, optimizer = way((run.on_gpu, run.gpu))
     assert all(type(w) is xp.ndarray for w in weights.values())
@@ -106,8 +102,8 @@ def test_copy_with_the_weights_is_bound_to_them(xp, options, wrap, way, schedule
 
 @ignores_missing
 @each_maker
-def test_copy_may_be_built_on_the_other_side(xp, wrap):
-    run = Run(xp, wrap, **EVERYTHING)
+def test_copy_may_be_built_on_the_other_side(xp, make_one):
+    run = Run(xp, make_one, **EVERYTHING)
     alone = copy.deepcopy(run.gpu)
     weights = back(run.on_gpu)
     alone.build(weights)
@@ -116,8 +112,8 @@ def test_copy_may_be_built_on_the_other_side(xp, wrap):
 
 @ignores_missing
 @each_maker
-def test_shallow_copy_has_state_of_its_own(xp, wrap):
-    run = Run(xp, wrap, **EVERYTHING)
+def test_shallow_copy_has_state_of_its_own(xp, make_one):
+    run = Run(xp, make_one, **EVERYTHING)
     new = copy.copy(run.gpu)
     state = {key: array.copy() for key, array in run.gpu.state_dict().items()}
     run.goes_on(run.on_gpu, new)
@@ -127,16 +123,16 @@ def test_shallow_copy_has_state_of_its_own(xp, wrap):
 
 @ignores_missing
 @each_maker
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_lists_go_from_one_side_to_the_other(xp, options, wrap):
-    run = Run(xp, wrap, **options)
+@plain_and_everything
+def test_lists_go_from_one_side_to_the_other(xp, options, make_one):
+    run = Run(xp, make_one, **options)
     weights = back(run.on_gpu)
-    optimizer = maker(wrap, **options)
+    optimizer = make_one(**options)
     optimizer.build(weights)
     optimizer.set_weights(run.gpu.variables)  # CuPy's arrays
     assert all(type(array) is np.ndarray for array in run.gpu.get_weights())
     other = put(xp, run.on_cpu)
-    there = maker(wrap, **options)
+    there = make_one(**options)
     there.build(other)
     there.set_weights(optimizer.get_weights())
     run.goes_on(other, there)
@@ -146,16 +142,16 @@ def test_lists_go_from_one_side_to_the_other(xp, options, wrap):
 @each_ending
 @each_maker
 @pytest.mark.parametrize("moves", ["gpu_to_gpu", "gpu_to_cpu", "cpu_to_gpu"])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 def test_resumed_run_equals_the_uninterrupted_one(
-    xp, options, moves, wrap, ending, tmp_path, schedule
+    xp, options, moves, make_one, ending, tmp_path, schedule
 ):
-    run = Run(xp, wrap, **options)
+    run = Run(xp, make_one, **options)
     (run.cpu if moves == "cpu_to_gpu" else run.gpu).save(tmp_path / f"last{ending}")
     weights = {name: np.zeros_like(w) for name, w in run.on_cpu.items()}
     if moves != "gpu_to_cpu":
         weights = put(xp, weights)
-    resumed = maker(wrap, **options)
+    resumed = make_one(**options)
     resumed.build(weights)
     resumed.load(tmp_path / f"last{ending}")
     run.goes_on(weights, resumed)
@@ -170,7 +166,7 @@ def test_both_sides_write_and_read_the_same_file(xp, ending, dtype, tmp_path):
     run.gpu.save(tmp_path / f"gpu{ending}")
     assert (tmp_path / f"cpu{ending}").read_bytes() == (tmp_path / f"gpu{ending}").read_bytes()
     weights = put(xp, {name: np.zeros_like(w) for name, w in run.on_cpu.items()})
-    resumed = maker(False)
+    resumed = MAKERS["plain"]()
     resumed.build(weights)
     resumed.load(tmp_path / f"cpu{ending}")
     run.goes_on(weights, resumed)
@@ -191,8 +187,8 @@ def test_checkpoint_of_arrays_of_another_library(xp, ending, tmp_path):
 
 @ignores_missing
 @each_maker
-def test_stateless_apply_gives_the_numbers_of_apply(xp, wrap, schedule):
-    run = Run(xp, wrap, **EVERYTHING)
+def test_stateless_apply_gives_the_numbers_of_apply(xp, make_one, schedule):
+    run = Run(xp, make_one, **EVERYTHING)
     before = all_of(run.gpu, *run.on_gpu.values())
     weights, state = run.on_gpu, run.gpu.variables
     for grads in run.steps[run.stop :]:
@@ -209,7 +205,7 @@ def test_stateless_apply_gives_the_numbers_of_apply(xp, wrap, schedule):
 @pytest.mark.parametrize("fail_at", [0, 1, 5, 9, 12])
 @pytest.mark.parametrize("what", ["state", "checkpoint"])
 def test_copy_that_fails_leaves_everything(xp, what, fail_at, tmp_path, monkeypatch):
-    run = Run(xp, True, stop=2, use_ema=True)
+    run = Run(xp, MAKERS["scaled"], stop=2, use_ema=True)
     run.gpu.save(tmp_path / "last.npz")
     state = run.gpu.state_dict()
     run.gpu.apply(put(xp, run.steps[3]))

@@ -4,42 +4,23 @@ import numpy as np
 import pytest
 from checks import RULES, assert_same, each_dtype, each_rule, ignores_missing, make, normal
 from gpu_checks import OnlyDLPack, Shown, gradients, on_gpu, twins
+from state_checks import each_storage, plain_and_everything, steps_for
 
 import ravine
 
-EVERYTHING = {
-    "weight_decay": 0.1,
-    "global_clipnorm": 1.0,
-    "use_ema": True,
-    "ema_overwrite_frequency": 2,
-    "loss_scale_factor": 3.0,
-    "gradient_accumulation_steps": 3,
-}
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,), "d": (2, 2049)}
 
 
-def through_dict(state, path):
-    return state
-
-
-def through_file(state, path):
-    np.savez(path / "state.npz", **state)
-    with np.load(path / "state.npz") as file:
-        return dict(file)
-
-
 @ignores_missing
-@pytest.mark.parametrize("way", [through_dict, through_file])
+@each_storage
 @pytest.mark.parametrize("stop", [0, 1, 4])
-@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@plain_and_everything
 @pytest.mark.parametrize("moves", ["cpu_to_gpu", "gpu_to_cpu"])
 @each_rule
 def test_resumed_training_gets_the_same_bits(xp, rule, moves, options, stop, way, tmp_path):
     random = np.random.default_rng(130)
     start = {name: np.asarray(normal(random, s, np.float32)) for name, s in SHAPES.items()}
-    steps = [
-        {n: np.asarray(normal(random, s, np.float32)) for n, s in SHAPES.items()} for _ in range(8)
-    ]
+    steps = steps_for(start, random, 8)
     steps[stop]["b"] = None
 
     def run(optimizer, weights, steps, put):
