@@ -1,6 +1,7 @@
 """A small classifier in plain NumPy: 64 pixels, two hidden layers of 512, 10 digits.
 
-The network knows nothing of optimizers, so that the same training can be run with any of them.
+The network knows nothing of optimizers, so that the same training can be run with any of them, and
+nothing of where its arrays are: given those of CuPy, NumPy's functions call CuPy's.
 
 The hidden layers are ELU, x for x > 0 and exp(x) - 1 otherwise (Clevert et al., 2016), because
 trainings are to be compared. The slope of ReLU jumps at zero: where one rounding carries a neuron
@@ -77,7 +78,7 @@ def loss_and_gradients(
         With the names, the order and the shapes of `parameters`.
     """
     *signals, logits = forward(parameters, images)
-    rows = np.arange(len(labels))
+    rows = np.arange(len(labels), like=labels)
 
     logits -= logits.max(axis=1, keepdims=True)
     probabilities = np.exp(logits)

@@ -37,7 +37,9 @@ class PlainOptimizer(ABC):
 
     def apply(self, gradients: Parameters) -> None:
         """Clip, update and average. The gradients are scaled in place."""
-        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
+        # Only the sum is brought to the host: on a GPU, for which this works too, that is a wait.
+        squares = [np.vdot(g, g).astype(np.float64) for g in gradients.values()]
+        norm = math.sqrt(sum(squares))
         if norm > self.global_clipnorm:
             for g in gradients.values():
                 g *= self.global_clipnorm / norm
