@@ -134,8 +134,27 @@ def on_stream(handle: int, device: int | None) -> AbstractContextManager[Any]:
     stack = ExitStack()
     stack.enter_context(cupy.cuda.Device(device))
     if current_stream(device) != handle:
-        stack.enter_context(cupy.cuda.ExternalStream(handle, device))
+        stack.enter_context(_stream(handle, device))
     return stack
+
+
+class _Handle:
+    """A stream by its handle, as one library shows it to another."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._handle
+
+
+def _stream(handle: int, device: int) -> Any:
+    """Return a stream of CuPy that is one of somebody else."""
+    cuda = _cupy().cuda
+    # CuPy before 14 has only the class that later ones warn of.
+    if hasattr(cuda.Stream, "from_external"):
+        return cuda.Stream.from_external(_Handle(handle))
+    return cuda.ExternalStream(handle, device)
 
 
 def is_capturing() -> bool:

@@ -5,6 +5,7 @@ What reads or writes elements waits for the current stream first, as CuPy's copi
 """
 
 import threading
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -321,9 +322,18 @@ class Stream:
     def wait_event(self, event):
         event.let_wait(self.ptr)
 
+    @classmethod
+    def from_external(cls, stream):
+        """Return a stream of another library; on whichever device is current."""
+        made = cls.__new__(cls)
+        _, made.ptr = stream.__cuda_stream__()
+        made.device_id, made._is_capturing = -1, False
+        return made
+
 
 class ExternalStream(Stream):
     def __init__(self, ptr, device_id=-1):
+        warnings.warn("ExternalStream is deprecated.", DeprecationWarning, stacklevel=2)
         self.ptr, self.device_id = ptr, device_id
         self._is_capturing = False
 

@@ -112,6 +112,20 @@ def test_update_step_runs_on_the_stream_of_the_step(xp, schedule):
     assert xp.cuda.get_current_stream().ptr not in seen
 
 
+@pytest.mark.filterwarnings("ignore:ExternalStream is deprecated")
+def test_stream_where_cupy_has_only_the_older_class(xp, emulated, monkeypatch):
+    monkeypatch.delattr(xp.cuda.Stream, "from_external")
+    random = np.random.default_rng(143)
+    variables = [normal(random, 50, np.float32)]
+    pair, stream = Twins(xp, own_sgd(), variables), xp.cuda.Stream(non_blocking=True)
+    grads = gradients(random, variables)
+    there = pair.put(grads)
+    xp.cuda.get_current_stream().synchronize()
+    pair.gpu.apply(there, stream=stream)
+    pair.cpu.apply(grads)
+    pair.assert_equal()
+
+
 def test_default_stream(cupy):
     random = np.random.default_rng(142)
     variables = [normal(random, 5000, np.float32)]
