@@ -234,8 +234,10 @@ def test_forked_child_steps_and_gets_the_same_bits(restore_threads):
     expected = hash_of(optimizer, variables)
     train("nadam", steps=1)
     with warnings.catch_warnings():
-        # Newer versions of Python warn of forks where threads are: it is what is tested.
+        # Newer versions of Python, and JAX, if another test has started it, warn of forks where
+        # threads are: it is what is tested.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         child = os.fork()
     if child == 0:
         signal.alarm(60)
