@@ -7,8 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Where the time goes: the update of a model of float32 arrays, and its norms.
-UPDATE = "update_plain<(DType)0, "
-FAST = (UPDATE, "find_norms<PlainGradients<(DType)0>")
+UPDATE = "update_plain<float32, "
+FAST = (UPDATE, "find_norms<PlainGradients<float32>")
+DTYPES = ("float32", "float64", "float16", "bfloat16")  # in the order of the enumeration
 
 
 def architectures():
@@ -24,10 +25,13 @@ def demangle(symbols):
     lines = subprocess.run(
         ["c++filt"], input="\n".join(symbols), capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    names = [
-        re.sub(r"ravine::|cuda::|\(anonymous namespace\)::|^void |\(.*", "", line) for line in lines
-    ]
-    return dict(zip(symbols, names, strict=True))
+    return dict(zip(symbols, map(_shorten, lines), strict=True))
+
+
+def _shorten(name):
+    name = re.sub(r"ravine::|cuda::|\(anonymous namespace\)::|^void ", "", name)
+    name = re.sub(r"\(DType\)(\d)", lambda match: DTYPES[int(match[1])], name)
+    return re.sub(r"\(.*", "", name)
 
 
 def check_coverage(kernels):

@@ -103,10 +103,18 @@ __device__ __forceinline__ std::int64_t count_tiles(const Tables& tables, const 
   return all;
 }
 
+/// Blocks that share a multiprocessor, at least; 0: as nvcc likes it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr int norm_blocks = 4;  // it likes 48 registers a thread there, of which some spill
+#else
+constexpr int norm_blocks = 0;
+#endif
+
 /// One warp a tile at a time. The block with the last tile of a row finds its norm, and the block
 /// with the last row that of all.
 template <class Gradients, class Next>
-__global__ void __launch_bounds__(block_threads) find_norms(NormArguments<Next> arguments) {
+__global__ void __launch_bounds__(block_threads, norm_blocks)
+    find_norms(NormArguments<Next> arguments) {
   const bool completes = complete(arguments.tiles);
   const Tables& tables = arguments.tiles.tables;
   const unsigned warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
