@@ -12,6 +12,11 @@ else
 fi
 CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 export CMAKE_BUILD_PARALLEL_LEVEL
+# Many builds of the checks compile the same files in the same way: each once. What is kept is as
+# short-lived as $work, so every run compiles all of its own sources.
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$work/ccache CCACHE_NOHASHDIR=1
+fi
 
 # use_venv NAME [PACKAGE...]: a virtual environment with these packages, first on the path.
 use_venv() {

@@ -7,6 +7,7 @@ missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v objdump >/dev/null || missing+=(binutils)
 command -v clang-tidy >/dev/null || missing+=(clang-tidy)
+command -v ccache >/dev/null || missing+=(ccache)
 compgen -G '/usr/lib/*/cmake/GTest/GTestConfig.cmake' >/dev/null ||
   compgen -G '/usr/*/cmake/GTest/GTestConfig.cmake' >/dev/null || missing+=(libgtest-dev)
 "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
