@@ -180,6 +180,17 @@ void Backend::take(std::span<const Row> rows) {
   state_->device_tables.take(rows);
 }
 
+void Backend::regroup(std::span<const Row> rows) {
+  const runtime::CurrentDevice current(state_->device);
+  if (state_->was_captured) {
+    throw ArgumentError(
+        "The multipliers of variables cannot be changed once a step was captured in a CUDA graph: "
+        "replays would take one variable for another. Set them before the capture.");
+  }
+  state_->device_tables.regroup(rows);
+  state_->last_stream.reset();  // all of the device's work is done
+}
+
 void Backend::step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
                    Stream stream) {
   const runtime::CurrentDevice current(state_->device);
@@ -193,8 +204,8 @@ void Backend::step(const AnyRule& rule, const Options& options, double learning_
   const Passes passes = options.passes(learning_rate, 0);
   const NormBound bound = norm_bound(options);
   advance(tables, types, rule, passes, bound, scales, capturing ? nullptr : &learning_rate, stream);
-  update(tables, types, Counting::on_device, rule, passes, learning_rate, 1, 0,
-         bound.kind != NormBound::none, stream);
+  update(tables, state_->device_tables.groups(), types, Counting::on_device, rule, passes,
+         learning_rate, 1, 0, bound.kind != NormBound::none, stream);
   state_->counts_on_device = true;
   state_->set_last(stream, capturing);
 }
@@ -212,8 +223,8 @@ void Backend::run(AnyRule& rule, const Options& options, double learning_rate,
   const std::int64_t t = iteration / options.window() + 1;
   AnyRule advanced = rule;
   std::visit([&](auto& next) { next.advance(t); }, advanced);
-  update(tables, types, Counting::on_host, advanced, passes, learning_rate, t, iteration,
-         bound.kind != NormBound::none, stream);
+  update(tables, state_->device_tables.groups(), types, Counting::on_host, advanced, passes,
+         learning_rate, t, iteration, bound.kind != NormBound::none, stream);
   rule = advanced;
   state_->rule_index = rule.index();
   state_->set_last(stream, false);

@@ -51,6 +51,10 @@ class Backend {
   /// The rows as they are in the calls that follow. Needed only when they have changed.
   void take(std::span<const Row> rows);
 
+  /// Rows with other multipliers. Waits for the device. Throws `ArgumentError` if a step was
+  /// captured.
+  void regroup(std::span<const Row> rows);
+
   /// One call, where the device counts: it updates the rows, accumulates or does nothing.
   void step(const AnyRule& rule, const Options& options, double learning_rate, bool scales,
             Stream stream);

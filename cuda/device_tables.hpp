@@ -23,6 +23,12 @@ class DeviceTables {
   /// The rows as they are from now on.
   void take(std::span<const Row> rows);
 
+  /// The groups, as the device has them.
+  std::span<const GroupTable> groups() const { return groups_; }
+
+  /// Groups the rows anew, by their multipliers. Allocates, and waits for the device.
+  void regroup(std::span<const Row> rows);
+
   /// Points the device at the gradients of the rows, which takes one launch if any has moved. The
   /// values travel with the launch. Once one was captured replays may leave others at any time:
   /// then all are to be sent each time.
@@ -33,7 +39,8 @@ class DeviceTables {
     void operator()(void* memory) const { runtime::release(memory); }
   };
 
-  std::unique_ptr<void, Release> memory_;
+  std::unique_ptr<void, Release> memory_, groups_memory_;
+  std::vector<GroupTable> groups_;
   Tables tables_{};
   // Gradients and behind them marks, as words: what the device has, and what it is to have.
   std::vector<std::uint64_t> sent_, next_;

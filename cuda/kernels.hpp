@@ -27,10 +27,11 @@ constexpr bool is_one_type(ArrayTypes types) {
          types == ArrayTypes::bfloat16;
 }
 
-/// Updates the rows that have a gradient and averages all. `rule` has advanced to update `t`.
-void update(const Tables& tables, ArrayTypes types, Counting counting, const AnyRule& rule,
-            const Passes& passes, double learning_rate, std::int64_t t, std::int64_t iteration,
-            bool clips_to_norm, Stream stream);
+/// Updates the rows that have a gradient and averages all, a launch for each group, at least one.
+/// `rule` has advanced to update `t`.
+void update(const Tables& tables, std::span<const GroupTable> groups, ArrayTypes types,
+            Counting counting, const AnyRule& rule, const Passes& passes, double learning_rate,
+            std::int64_t t, std::int64_t iteration, bool clips_to_norm, Stream stream);
 
 /// Loads all that `update` and the others may launch for this rule.
 void load_kernels(const AnyRule& rule);

@@ -169,16 +169,21 @@ bool is_plain(const Passes& passes) {
          (!passes.averages || (!passes.average_starts && !passes.overwrites));
 }
 
-}  // namespace
+/// What the update of a group has of its tables.
+Tables part_of(const Tables& tables, std::span<const GroupTable> groups, std::size_t index) {
+  Tables part = tables;
+  part.chunks += groups[index].first_chunk;
+  part.chunk_count = groups[index].chunk_count;
+  part.numbers += index;
+  return part;
+}
 
-void update(const Tables& tables, ArrayTypes types, Counting counting, const AnyRule& any_rule,
-            const Passes& passes, double learning_rate, std::int64_t t, std::int64_t iteration,
-            bool clips_to_norm, Stream stream) {
+/// The update of one group. `after` is what it leaves, but for the state of the rule.
+void update_group(const Tables& tables, ArrayTypes types, Counting counting,
+                  const AnyRule& any_rule, const Passes& passes, double learning_rate,
+                  std::int64_t t, Progress after, bool clips_to_norm, Stream stream) {
   // A block also where there is no element: it writes the progress.
   const std::int64_t blocks = std::max(tables.chunk_count, 1u);
-  Progress after{};
-  after.learning_rate = learning_rate;
-  after.iteration = iteration + 1;
   const auto with_kernel = [&]<class Kernel>(const Kernel& kernel) {
     static_assert(sizeof(Kernel) <= sizeof(Numbers::kernel));
     if (is_one_type(types) && counting == Counting::on_host && is_plain(passes)) {
@@ -202,6 +207,24 @@ void update(const Tables& tables, ArrayTypes types, Counting counting, const Any
         rule.visit_kernel(learning_rate, t, with_kernel);
       },
       any_rule);
+}
+
+}  // namespace
+
+void update(const Tables& tables, std::span<const GroupTable> groups, ArrayTypes types,
+            Counting counting, const AnyRule& rule, const Passes& passes, double learning_rate,
+            std::int64_t t, std::int64_t iteration, bool clips_to_norm, Stream stream) {
+  Progress after{};
+  after.learning_rate = learning_rate;
+  after.iteration = iteration + 1;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (i > 0 && groups[i].chunk_count == 0) continue;
+    const Multipliers& multipliers = groups[i].multipliers;
+    Passes own = passes;
+    own.move_to(learning_rate, t, multipliers);
+    update_group(part_of(tables, groups, i), types, counting, rule, own,
+                 learning_rate * multipliers.learning_rate, t, after, clips_to_norm, stream);
+  }
 }
 
 void load_kernels(const AnyRule& any_rule) {

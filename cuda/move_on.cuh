@@ -24,7 +24,7 @@ struct MoveOn {
     const bool skips = scales && !finite;
     __syncthreads();  // all have read what one now writes
     if (threadIdx.x == 0) {
-      move_on(*tables.progress, *tables.numbers, tables.rates, updates, skips);
+      move_on(*tables.progress, tables, updates, skips);
     }
     if (skips || passes.accumulated == 1) return;
     for (std::uint32_t i = threadIdx.x; i < tables.row_count; i += block_threads) {
@@ -39,20 +39,24 @@ struct MoveOn {
   }
 
  private:
-  __device__ void move_on(Progress& progress, Numbers& numbers, const double* rates, bool updates,
+  __device__ void move_on(Progress& progress, const Tables& tables, bool updates,
                           bool skips) const {
     if (sets_rate) progress.learning_rate = learning_rate;
     if (progress.rates_count > 0) {
       const std::int64_t index = progress.iteration - progress.rates_begin;
       const std::int64_t last = progress.rates_count - 1;
-      progress.learning_rate = rates[index < 0 ? 0 : index > last ? last : index];
+      progress.learning_rate = tables.rates[index < 0 ? 0 : index > last ? last : index];
     }
-    numbers.passes = passes;
+    Passes now = passes;
     if (scales) {
-      numbers.passes.gradient_scale = progress.loss_scale.gradient_scale();
+      now.gradient_scale = progress.loss_scale.gradient_scale();
       progress.loss_scale.move_on(!skips);
     }
-    numbers.action = skips ? Action::skip : updates ? Action::update : Action::accumulate;
+    const Action action = skips ? Action::skip : updates ? Action::update : Action::accumulate;
+    for (std::uint32_t i = 0; i < tables.group_count; ++i) {
+      tables.numbers[i].passes = now;
+      tables.numbers[i].action = action;
+    }
     if (skips) return;
     ++progress.iteration;
     if (!updates) return;
@@ -61,10 +65,15 @@ struct MoveOn {
     advanced.take_state(*reinterpret_cast<const Rule*>(progress.rule));
     advanced.advance(t);
     *reinterpret_cast<Rule*>(progress.rule) = advanced;
-    numbers.passes.move_to(progress.learning_rate, t);
-    advanced.visit_kernel(progress.learning_rate, t, [&]<class Kernel>(const Kernel& kernel) {
-      *reinterpret_cast<Kernel*>(numbers.kernel) = kernel;
-    });
+    for (std::uint32_t i = 0; i < tables.group_count; ++i) {
+      const Multipliers& multipliers = tables.groups[i].multipliers;
+      Numbers& numbers = tables.numbers[i];
+      numbers.passes.move_to(progress.learning_rate, t, multipliers);
+      advanced.visit_kernel(progress.learning_rate * multipliers.learning_rate, t,
+                            [&]<class Kernel>(const Kernel& kernel) {
+                              *reinterpret_cast<Kernel*>(numbers.kernel) = kernel;
+                            });
+    }
   }
 };
 

@@ -47,6 +47,12 @@ struct ChunkTable {
   std::uint32_t index;  ///< the chunk begins at element `index * chunk_elements`
 };
 
+/// The variables of the same multipliers: a launch of its own.
+struct GroupTable {
+  Multipliers multipliers;
+  std::uint32_t first_chunk, chunk_count;
+};
+
 /// Where training stands. The host knows it too, until a step is captured in a graph: replays move
 /// it where the host cannot see it.
 struct Progress {
@@ -86,7 +92,9 @@ struct Tables {
   unsigned* summed_tiles;  ///< of each gradient; zero between launches
   unsigned* summed_rows;   ///< likewise
   Progress* progress;
-  Numbers* numbers;
+  const GroupTable* groups;
+  Numbers* numbers;  ///< one for each group
+  std::uint32_t group_count;
   std::uint32_t row_count;
   std::uint32_t filled_rows;  ///< those with elements
   std::uint32_t chunk_count;

@@ -31,6 +31,7 @@ bool Backend::counts_in_step(const AnyRule&, const Options&, bool, std::int64_t,
 void Backend::wait_for(Stream, Stream) { refuse(); }
 void Backend::let_wait(Stream) { refuse(); }
 void Backend::take(std::span<const Row>) { refuse(); }
+void Backend::regroup(std::span<const Row>) { refuse(); }
 void Backend::step(const AnyRule&, const Options&, double, bool, Stream) { refuse(); }
 void Backend::run(AnyRule&, const Options&, double, std::int64_t, Stream) { refuse(); }
 void Backend::accumulate(const Passes&, Stream) { refuse(); }

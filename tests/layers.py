@@ -39,7 +39,7 @@ INCLUDES = {
     "cpp/src/options.cpp": [PUBLIC + "options.hpp", PUBLIC + "error.hpp"],
     "cpp/src/half.hpp": [PUBLIC + "portable.hpp"],
     "cpp/src/layout.?pp": [PUBLIC + "tensor.hpp"],
-    "cpp/src/chunks.?pp": ["cpp/src/layout.hpp", PUBLIC + "rules.hpp"],
+    "cpp/src/chunks.?pp": ["cpp/src/layout.hpp", PUBLIC + "passes.hpp", PUBLIC + "rules.hpp"],
     "cpp/src/written_memory.?pp": [
         "cpp/src/layout.hpp",
         PUBLIC + "tensor.hpp",

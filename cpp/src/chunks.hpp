@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layout.hpp"
+#include "ravine/passes.hpp"
 #include "ravine/rules.hpp"
 
 namespace ravine {
@@ -29,6 +30,7 @@ struct Row {
   std::int64_t size = 0;
   std::int64_t first_tile = 0;
   double clip_factor = 1.0;
+  Multipliers multipliers;
   bool decays = true;
   bool updates = false;  ///< false: no gradient, only averaged
 };
@@ -40,10 +42,22 @@ struct Chunk {
   std::int64_t row = 0;
 };
 
-/// All chunks, and the items that threads take: runs of chunks of about one size together.
+/// The variables of the same multipliers: one update has the same numbers for all of them.
+struct Group {
+  Multipliers multipliers;
+  std::int64_t first_item = 0, end_item = 0;
+  std::int64_t elements = 0;
+};
+
+/// The distinct multipliers of the rows, in the order of their first rows; one, if there is no row.
+std::vector<Multipliers> distinct_multipliers(std::span<const Row> rows);
+
+/// All chunks, group by group, and the items that threads take: runs of chunks of about one size
+/// together.
 struct Chunks {
   std::vector<Chunk> chunks;
   std::vector<std::int64_t> items;  ///< item i: chunks items[i] to items[i + 1]
+  std::vector<Group> groups;
   std::int64_t tiles = 0;
   std::int64_t elements = 0;
 };

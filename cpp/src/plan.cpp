@@ -125,6 +125,11 @@ void Plan::set_decays(std::size_t index, bool decays) {
   state_->rows_have_changed = true;
 }
 
+void Plan::set_multipliers(std::span<const Multipliers> multipliers) {
+  const std::lock_guard lock(state_->mutex);
+  state_->set_multipliers(multipliers);
+}
+
 bool Plan::received(std::size_t index) const {
   const std::lock_guard lock(state_->mutex);
   return state_->received.at(index) != 0;

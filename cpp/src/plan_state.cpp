@@ -83,6 +83,12 @@ void Plan::State::check(const AnyRule& any_rule, const Options& options, double 
                         std::to_string(iteration) + ".");
   }
   if (!std::isfinite(learning_rate)) throw ArgumentError("learning_rate must be finite.");
+  for (const Group& group : chunks.groups) {
+    if (!std::isfinite(learning_rate * group.multipliers.learning_rate)) {
+      throw ArgumentError(
+          "learning_rate must be finite, also times the multiplier of each variable.");
+    }
+  }
 }
 
 /// Points the rows at these gradients. May throw, writes no array.
@@ -110,6 +116,20 @@ cpu::Work Plan::State::work(std::int64_t bytes) const {
           static_cast<std::int64_t>(chunks.items.size()) - 1, bytes};
 }
 
+/// That of an update of one group.
+cpu::Work Plan::State::work_of_update(const Group& group) const {
+  cpu::Work result = work(update_bytes);
+  result.items += group.first_item;
+  result.item_count = group.end_item - group.first_item;
+  // Of the whole, by the number of elements; the types differ little.
+  if (group.elements < chunks.elements) {
+    result.bytes = static_cast<std::int64_t>(static_cast<double>(update_bytes) *
+                                             static_cast<double>(group.elements) /
+                                             static_cast<double>(chunks.elements));
+  }
+  return result;
+}
+
 /// At the end of a window of accumulation a gradient that is missing counts as zeros, if the
 /// variable received one in the window.
 void Plan::State::complete_window() {
@@ -124,6 +144,24 @@ void Plan::State::complete_window() {
 void Plan::State::send_rows() {
   if (rows_have_changed) gpu->take(rows);
   rows_have_changed = false;
+}
+
+void Plan::State::set_multipliers(std::span<const Multipliers> multipliers) {
+  if (multipliers.size() != rows.size()) {
+    throw ArgumentError(
+        "There must be multipliers for each variable: " + std::to_string(rows.size()) +
+        ". Received: " + std::to_string(multipliers.size()) + ".");
+  }
+  for (const auto& [learning_rate, weight_decay] : multipliers) {
+    require_finite("The multiplier of learning_rate", learning_rate);
+    require_finite("The multiplier of weight_decay", weight_decay);
+  }
+  std::vector<Row> changed = rows;
+  for (std::size_t i = 0; i < rows.size(); ++i) changed[i].multipliers = multipliers[i];
+  Chunks cut_anew = cut(changed);
+  if (gpu) gpu->regroup(changed);
+  rows = std::move(changed);
+  chunks = std::move(cut_anew);
 }
 
 /// The sum of the squares of each gradient, as the passes will clip it, and of all.
@@ -179,7 +217,11 @@ StepReport Plan::State::step_on_cpu(AnyRule& rule, const Options& options, doubl
   AnyRule advanced = rule;
   const std::int64_t t = iteration / options.window() + 1;
   std::visit([&](auto& next) { next.advance(t); }, advanced);
-  cpu::backend().run(advanced, learning_rate, t, passes, work(update_bytes));
+  for (const Group& group : chunks.groups) {
+    const double rate = learning_rate * group.multipliers.learning_rate;
+    passes.move_to(learning_rate, t, group.multipliers);
+    cpu::backend().run(advanced, rate, t, passes, work_of_update(group));
+  }
   rule = advanced;
   std::ranges::fill(received, 0);
   return {.updated = true};

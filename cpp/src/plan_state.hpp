@@ -39,6 +39,7 @@ struct Plan::State {
   void bind(std::span<const TensorView> views);
   void complete_window();
   void send_rows();
+  void set_multipliers(std::span<const Multipliers> multipliers);
   double sum_squares(const Passes& passes);
   void find_clip_factors(const Options& options, double sum_of_all);
   template <class ForEachProducer>
@@ -50,6 +51,7 @@ struct Plan::State {
   StepReport step_on_gpu(AnyRule& rule, const Options& options, double learning_rate,
                          std::int64_t iteration, Stream stream, LossScale* loss_scale);
   cpu::Work work(std::int64_t bytes) const;
+  cpu::Work work_of_update(const Group& group) const;
 };
 
 }  // namespace ravine

@@ -174,6 +174,17 @@ class BoundPlan {
 
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
 
+  /// Pairs of learning rate and weight decay.
+  void set_multipliers(const std::vector<std::pair<double, double>>& pairs) {
+    std::vector<Multipliers> multipliers;
+    multipliers.reserve(pairs.size());
+    for (const auto& [learning_rate, weight_decay] : pairs) {
+      multipliers.push_back({learning_rate, weight_decay});
+    }
+    const py::gil_scoped_release release;
+    plan_.set_multipliers(multipliers);
+  }
+
   std::vector<bool> received() const {
     std::vector<bool> result(names_.size());
     for (std::size_t i = 0; i < result.size(); ++i) result[i] = plan_.received(i);
@@ -366,6 +377,7 @@ void bind_plan(py::module_& module) {
       .def("let_wait", &BoundPlan::let_wait, py::arg("stream"))
       .def("check_variables", &BoundPlan::check_variables)
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
+      .def("set_multipliers", &BoundPlan::set_multipliers, py::arg("multipliers"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);
 }
 

@@ -79,6 +79,11 @@ class Model {
     plain_[index].decays = decays;
   }
 
+  void set_multipliers(const std::vector<Multipliers>& multipliers) {
+    plan_->set_multipliers(multipliers);
+    for (std::size_t k = 0; k < plain_.size(); ++k) plain_[k].multipliers = multipliers[k];
+  }
+
   Plan& plan() { return *plan_; }
   std::vector<T>& w(std::size_t index) { return variables_[index]->w; }
   PlainVariable<T>& plain(std::size_t index) { return plain_[index]; }

@@ -72,6 +72,7 @@ struct PlainVariable {
   std::vector<std::vector<T>> slots;
   std::vector<T> average, accumulator;
   bool decays = true;
+  Multipliers multipliers;
   bool received = false;
 
   PlainVariable(std::vector<T> values, std::size_t slot_count)
@@ -152,11 +153,14 @@ bool plain_step(AnyRule& rule, const Options& options, double learning_rate, std
   }
   const std::int64_t update = iteration / window;
   plain_advance(rule, update + 1);
-  const PlainRule<T> apply = plain_rule<T>(rule, learning_rate, update + 1);
   const std::vector<double> factors = plain_clip_factors(options, gradients);
   for (std::size_t k = 0; k < variables.size(); ++k) {
     if (!gradients[k]) continue;
     PlainVariable<T>& variable = variables[k];
+    const double rate = learning_rate * variable.multipliers.learning_rate;
+    const double weight_decay =
+        options.weight_decay.value_or(0.0) * variable.multipliers.weight_decay;
+    const PlainRule<T> apply = plain_rule<T>(rule, rate, update + 1);
     for (std::size_t i = 0; i < variable.w.size(); ++i) {
       T g = (*gradients[k])[i] * T(factors[k]);
       if (options.clipvalue) {
@@ -164,7 +168,7 @@ bool plain_step(AnyRule& rule, const Options& options, double learning_rate, std
         if (g > T(*options.clipvalue)) g = T(*options.clipvalue);
       }
       T& w = variable.w[i];
-      const double decay = options.weight_decay.value_or(0.0) * learning_rate;
+      const double decay = weight_decay * rate;
       if (variable.decays && decay != 0) w = w - w * T(decay);
       apply(w, g, variable.slots, i);
     }

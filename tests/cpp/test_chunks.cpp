@@ -47,6 +47,52 @@ TEST(Cut, CoversEachElementOnceAndInOrder) {
   }
 }
 
+/// Every third row, one in the middle, and the last have multipliers of their own.
+std::vector<Row> grouped_rows_of(const std::vector<std::int64_t>& sizes) {
+  std::vector<Row> rows = rows_of(sizes);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i % 3 == 1) rows[i].multipliers.learning_rate = 0.5;
+    if (i == rows.size() / 2) rows[i].multipliers.weight_decay = 0.0;
+    if (i + 1 == rows.size()) rows[i].multipliers = {2.0, 2.0};
+  }
+  return rows;
+}
+
+TEST(Cut, KeepsGroupsOfEqualMultipliersTogether) {
+  for (const auto& sizes : models) {
+    std::vector<Row> rows = grouped_rows_of(sizes);
+    const Chunks result = cut(rows);
+    std::int64_t item = 0, elements = 0;
+    for (const Group& group : result.groups) {
+      ASSERT_EQ(group.first_item, item);
+      std::int64_t of_group = 0;
+      for (; item < group.end_item; ++item) {
+        const auto index = static_cast<std::size_t>(item);
+        for (std::int64_t i = result.items[index]; i < result.items[index + 1]; ++i) {
+          const Chunk& chunk = result.chunks[static_cast<std::size_t>(i)];
+          ASSERT_EQ(rows[static_cast<std::size_t>(chunk.row)].multipliers, group.multipliers);
+          of_group += chunk.size;
+        }
+      }
+      EXPECT_EQ(group.elements, of_group);
+      elements += of_group;
+    }
+    ASSERT_EQ(item + 1, static_cast<std::int64_t>(result.items.size()));
+    EXPECT_EQ(elements, result.elements);
+    EXPECT_EQ(result.groups.size(), distinct_multipliers(rows).size());
+  }
+}
+
+TEST(Cut, NumbersTilesAlikeWhateverTheGroups) {
+  for (const auto& sizes : models) {
+    std::vector<Row> plain = rows_of(sizes), grouped = grouped_rows_of(sizes);
+    EXPECT_EQ(cut(plain).tiles, cut(grouped).tiles);
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      EXPECT_EQ(plain[i].first_tile, grouped[i].first_tile);
+    }
+  }
+}
+
 TEST(Cut, BeginsChunksAtTiles) {
   for (const auto& sizes : models) {
     std::vector<Row> rows = rows_of(sizes);

@@ -97,6 +97,11 @@ class Twins {
     gpu.plan->set_decays(index, decays);
   }
 
+  void set_multipliers(const std::vector<Multipliers>& multipliers) {
+    cpu.plan->set_multipliers(multipliers);
+    gpu.plan->set_multipliers(multipliers);
+  }
+
   /// Gives both a loss scale.
   void set_loss_scale(const LossScale& scale) {
     cpu.loss_scale = gpu.loss_scale = scale;

@@ -9,6 +9,15 @@
 
 namespace ravine {
 
+/// What the learning rate and the weight decay are multiplied by for a variable, which is updated
+/// as by an optimizer with these products.
+struct Multipliers {
+  double learning_rate = 1.0;
+  double weight_decay = 1.0;
+
+  bool operator==(const Multipliers&) const = default;
+};
+
 /// What the passes of one update do; numbers in double, rounded once to the type of the arithmetic.
 struct Passes {
   double gradient_scale = 1.0;                                  ///< 1 / loss scale
@@ -20,13 +29,14 @@ struct Passes {
   std::int64_t ema_overwrite_frequency = 0;  ///< updates; 0: never
 
   // What changes from update to update, as `move_to` sets it.
-  double decay = 0.0;           ///< weight decay times the rate
+  double decay = 0.0;           ///< weight decay times the rate, each with its multiplier
   bool average_starts = false;  ///< the first update: copy
   bool overwrites = false;      ///< copy the average back
 
-  /// To update number `t`; the first is 1.
-  RAVINE_PORTABLE void move_to(double learning_rate, std::int64_t t) {
-    decay = weight_decay * learning_rate;
+  /// To update number `t`, the first is 1, of the variables with these multipliers.
+  RAVINE_PORTABLE void move_to(double learning_rate, std::int64_t t,
+                               const Multipliers& multipliers = {}) {
+    decay = (weight_decay * multipliers.weight_decay) * (learning_rate * multipliers.learning_rate);
     average_starts = t == 1;
     overwrites = averages && ema_overwrite_frequency > 0 && t % ema_overwrite_frequency == 0;
   }

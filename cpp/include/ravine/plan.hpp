@@ -86,6 +86,12 @@ class Plan {
   /// Whether weight decay applies to variable number `index`; true at first.
   void set_decays(std::size_t index, bool decays);
 
+  /// One for each variable, in their order; all 1 at first. Variables of the same multipliers are
+  /// updated together: on a GPU by a launch for each distinct pair. Waits for a GPU. Throws
+  /// `ArgumentError` if a number is not finite, their number is another, or a step was captured in
+  /// a CUDA graph: replays would take one variable for another.
+  void set_multipliers(std::span<const Multipliers> multipliers);
+
   /// Whether variable number `index` has received a gradient since its last update. Where the
   /// device counts: as of the last `read_progress`, and sent by `prepare`.
   bool received(std::size_t index) const;
