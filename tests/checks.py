@@ -153,11 +153,13 @@ class Pair:
         The product trains these themselves, the reference copies of them.
     excluded : collection of int
         Positions of the variables that do not decay.
+    multipliers : dict
+        Pairs of learning rate and weight decay, by the position of the variable.
     **options
         For both.
     """
 
-    def __init__(self, rule, variables, excluded=(), **options):
+    def __init__(self, rule, variables, excluded=(), multipliers=None, **options):
         name, arguments = RULES[rule]
         arguments = {**arguments, **options}
         self.variables = list(variables)
@@ -165,8 +167,16 @@ class Pair:
         self.product = getattr(ravine, name)(**arguments)
         self.product.build(self.variables)
         self.product.exclude_from_weight_decay([self.variables[i] for i in excluded])
-        self.reference = getattr(reference, name)(**arguments, excluded=excluded)
+        self.set_multipliers(multipliers or {})
+        self.reference = getattr(reference, name)(
+            **arguments, excluded=excluded, multipliers=multipliers
+        )
         self.reference.build(self.copies)
+
+    def set_multipliers(self, multipliers):
+        for i, (rate, decay) in multipliers.items():
+            chosen = [self.variables[i]]
+            self.product.set_multipliers(chosen, learning_rate=rate, weight_decay=decay)
 
     def apply(self, grads):
         """Make one step on either side."""

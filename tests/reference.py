@@ -105,11 +105,15 @@ class Nadam(Optimizer):
         super().build(variables)
         self.momentum_product = 1.0
 
-    def numbers(self, learning_rate, t):
-        momentum = self.beta_1 * (1 - 0.5 * power(0.96, t))
-        next_momentum = self.beta_1 * (1 - 0.5 * power(0.96, t + 1))
+    def scheduled_momentum(self, t):
+        return self.beta_1 * (1 - 0.5 * power(0.96, t))
+
+    def advance(self, t):
         # Also for variables without a gradient: those are corrected as if they missed nothing.
-        self.momentum_product *= momentum
+        self.momentum_product *= self.scheduled_momentum(t)
+
+    def numbers(self, learning_rate, t):
+        momentum, next_momentum = self.scheduled_momentum(t), self.scheduled_momentum(t + 1)
         product = self.momentum_product
         return {
             "momentum_factor": learning_rate * next_momentum / (1 - product * next_momentum),

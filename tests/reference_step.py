@@ -54,6 +54,8 @@ class Optimizer(ABC):
         Options of Keras, with its names and defaults. None is checked.
     excluded : collection of int, default ()
         Positions of the variables that do not decay.
+    multipliers : dict, default {}
+        Factors of learning rate and weight decay, by the position of the variable.
 
     Attributes
     ----------
@@ -81,6 +83,7 @@ class Optimizer(ABC):
         loss_scale_factor=None,
         gradient_accumulation_steps=None,
         excluded=(),
+        multipliers=None,
     ):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -93,6 +96,7 @@ class Optimizer(ABC):
         self.loss_scale_factor = loss_scale_factor
         self.window = gradient_accumulation_steps or 1
         self.excluded = frozenset(excluded)
+        self.multipliers = multipliers or {}
 
     def build(self, variables):
         """Bind `variables`, a list of arrays of any layout, and make their state, all zeros."""
@@ -150,24 +154,31 @@ class Optimizer(ABC):
         # Schedules see micro-steps; the rule and the average see updates.
         rate = self.learning_rate
         rate = float(rate(self.iterations) if callable(rate) else rate)
-        numbers = self.numbers(rate, iteration + 1)
+        self.advance(iteration + 1)
         for i, g in enumerate(self._clip(gradients)):
             if g is None:
                 continue
             variable = self.variables[i]
             kind = arithmetic_type(variable.dtype)
             w = variable.astype(kind)
-            if self.weight_decay and i not in self.excluded:
-                w = w - w * kind(self.weight_decay * rate)
+            rate_factor, decay_factor = self.multipliers.get(i, (1.0, 1.0))
+            own_rate = rate * rate_factor
+            decay = kind((self.weight_decay or 0.0) * decay_factor * own_rate)
+            if decay != 0 and i not in self.excluded:
+                w = w - w * decay
+            numbers = self.numbers(own_rate, iteration + 1)
             rounded = SimpleNamespace(**{name: kind(number) for name, number in numbers.items()})
             slots = {name: arrays[i] for name, arrays in self.slots.items()}
             variable[...] = self.rule(w, g, slots, rounded).astype(variable.dtype)
         if self.use_ema:
             self._average(iteration)
 
+    def advance(self, t):  # noqa: B027
+        """Move what the rule has in common for all variables to update `t` (from 1)."""
+
     @abstractmethod
     def numbers(self, learning_rate, t):
-        """Numbers of the rule in update `t` (from 1), in double; called once per update."""
+        """Numbers of the rule in update `t`, in double."""
 
     @abstractmethod
     def rule(self, w, g, slots, numbers):

@@ -186,8 +186,8 @@ CONSTRUCTORS = {
     "config_of_exclusions_without_names": (
         lambda: excluding([np.ones(1)]).get_config(),
         ValueError,
-        "Variables excluded from weight decay by identity have names only after build(). Call "
-        "build() before get_config(), or exclude them by name.",
+        "Variables given to exclude_from_weight_decay() by identity have names only after build(). "
+        "Call build() before get_config(), or choose them by name.",
     ),
 }
 

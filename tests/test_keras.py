@@ -12,6 +12,8 @@ import pytest
 from checks import RULES, each_rule
 from keras_oracle import keras, keras_in_double, run_keras
 
+import ravine
+
 # Keras warns on each call, we once, when gradients are missing; here they are on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -150,6 +152,29 @@ def test_reference_excludes_from_decay_as_stock_keras():
     values = run("reference", "SGD", {**arguments, "excluded": (1, 2)}, start, steps)
     assert error(values, expected) <= stock_bound("SGD", 0.1)
     assert error(run("reference", "SGD", arguments, start, steps), expected) > 0.1
+
+
+@each_rule
+def test_multipliers_are_those_of_an_optimizer_of_keras_for_each_variable(rule):
+    name, arguments = case(rule, "weight_decay")
+    factors = [(1.0, 1.0), (0.5, 3.0), (0.1, 0.0), (-2.0, 1.0)]
+    start, steps = inputs(arguments, np.float32)
+    steps = [grads for grads in steps if not any(g is None for g in grads)]
+    values = [w.copy() for w in start]
+    optimizer = getattr(ravine, name)(**arguments)
+    optimizer.build(values)
+    for w, (rate, decay) in zip(values, factors, strict=True):
+        optimizer.set_multipliers([w], learning_rate=rate, weight_decay=decay)
+    for grads in steps:
+        optimizer.apply(grads)
+    for i, (rate, decay) in enumerate(factors):
+        own = {
+            "learning_rate": arguments["learning_rate"] * rate,
+            "weight_decay": arguments["weight_decay"] * decay,
+        }
+        alone = run_keras(name, arguments | own, start[i : i + 1], [[g[i]] for g in steps])
+        bound = stock_bound(name, abs(own["learning_rate"]))
+        assert error(values[i : i + 1], alone) <= bound
 
 
 # --- Keras in double

@@ -35,6 +35,7 @@ OPTIONS = {
     "negative_decay": {"weight_decay": -0.1},
     "no_decay": {"weight_decay": 0.0},
     "exclusion": {"weight_decay": 0.1, "excluded": (1, 2, 4)},
+    "multipliers": {"weight_decay": 0.1, "multipliers": {1: (0.1, 1), 3: (0.1, 1), 4: (-2, 0)}},
     "clipnorm": {"clipnorm": 1.5},
     "global_clipnorm": {"global_clipnorm": 2.0},
     "clipvalue": {"clipvalue": 0.5},
@@ -63,6 +64,7 @@ OPTIONS = {
         **OVERWRITE,
         "weight_decay": 0.1,
         "excluded": (1,),
+        "multipliers": {0: (0.5, 3), 1: (2, 2)},
         "global_clipnorm": 1.0,
         "loss_scale_factor": 1000.0,
     },
@@ -143,6 +145,9 @@ def option_sets(draw):
                 "loss_scale_factor": st.floats(1e-3, 1e3),
                 "gradient_accumulation_steps": st.integers(1, 4),
                 "excluded": st.sets(st.integers(0, 2)).map(tuple),
+                "multipliers": st.dictionaries(
+                    st.integers(0, 2), st.tuples(st.floats(-3, 3), st.floats(-3, 3))
+                ),
             },
         )
     )

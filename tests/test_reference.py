@@ -52,6 +52,7 @@ def test_power_is_close_to_the_exact_power(base):
 def test_nadam_numbers_of_first_update():
     nadam = reference.Nadam(0.5)
     nadam.build([np.zeros(1)])
+    nadam.advance(1)
     numbers = nadam.numbers(0.5, 1)
     momentum, next_momentum = 0.9 * (1 - 0.5 * 0.96), 0.9 * (1 - 0.5 * (0.96 * 0.96))
     assert nadam.momentum_product == momentum
@@ -295,6 +296,14 @@ def test_decay_leaves_out_excluded_variables():
     run(reference.SGD(0.5, weight_decay=0.5, excluded=(1,)), w, [[np.zeros(1), np.zeros(1)]])
     assert w[0] == 0.75
     assert w[1] == 1
+
+
+def test_multipliers_are_those_of_a_variable():
+    w = [np.ones(1), np.ones(1)]
+    optimizer = reference.SGD(0.5, weight_decay=0.5, multipliers={1: (0.5, 2.0)})
+    run(optimizer, w, [[np.zeros(1), np.ones(1)]])
+    assert w[0] == 1 - 0.5 * 0.5
+    assert w[1] == 1 - 0.25 * 1.0 - 0.25
 
 
 def test_rate_is_asked_once_per_update_with_the_raw_counter():

@@ -184,7 +184,7 @@ CALLS = {
     "exclude_empty_name": (
         lambda o, w: o.exclude_from_weight_decay(var_names=["a", ""]),
         ValueError,
-        "var_names must be regular expressions that are not empty: an empty one would exclude "
+        "var_names must be regular expressions that are not empty: an empty one would choose "
         "every variable. Received: ''.",
     ),
     "exclude_bad_pattern": (
@@ -196,7 +196,7 @@ CALLS = {
     "exclude_no_string": (
         lambda o, w: o.exclude_from_weight_decay(var_names=[1]),
         ValueError,
-        "var_names must be regular expressions that are not empty: an empty one would exclude "
+        "var_names must be regular expressions that are not empty: an empty one would choose "
         "every variable. Received: 1.",
     ),
     "exclude_string": (

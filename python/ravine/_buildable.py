@@ -13,11 +13,13 @@ from ravine._arrays import AnyArray, Array
 from ravine._configurable import Configurable
 from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate, Rate
+from ravine._multipliers import METHOD, Multipliers
 from ravine._options import levels_to_the_caller
 from ravine._saved_state import load_state_dict, state_dict
+from ravine._selection import DecayExclusions, Selection
 from ravine._settings import Setting
 from ravine._state import State, make_state
-from ravine._variables import BuiltVariables, DecayExclusions, Gradient, Variables
+from ravine._variables import BuiltVariables, Gradient, Variables
 
 
 class Buildable(Configurable):
@@ -92,8 +94,11 @@ class Buildable(Configurable):
                 self._bind(new)
 
     def _bind(self, variables: BuiltVariables) -> None:
-        excluded = self._exclusions.excluded(variables)
+        excluded = self._exclusions.chosen(variables)
+        multipliers = self._multipliers.of(variables)
         state = self._make_state(variables)
+        if set(multipliers) != {Multipliers()}:
+            state.plan.set_multipliers(multipliers)
         device, rate = state.plan.device, self._learning_rate
         if device is not None and isinstance(rate, float):
             state.plan.set_learning_rate(rate, current_stream(device))
@@ -147,9 +152,76 @@ class Buildable(Configurable):
             () if var_list is None else var_list, () if var_names is None else var_names
         )
         with self._lock:
-            excluded = exclusions.excluded(self._variables) if self._variables is not None else []
+            excluded = exclusions.chosen(self._variables) if self._variables is not None else []
             self._exclusions = exclusions
             self._set_exclusions(excluded)
+
+    def set_multipliers(
+        self,
+        var_list: Iterable[AnyArray] | None = None,
+        var_names: Iterable[str] | None = None,
+        *,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+    ) -> None:
+        """Multiply the learning rate and the weight decay for some variables, from now on.
+
+        Parameters
+        ----------
+        var_list : iterable of arrays, optional
+        var_names : iterable of str, optional
+            Regular expressions, searched for anywhere in the names of the variables. Without
+            `var_list` and `var_names` all variables are meant.
+        learning_rate, weight_decay : float, optional
+            Finite numbers; 0 is none at all. The variable is updated as by an optimizer with these
+            products, of which that with the rate is also a factor of its decay. What is not given
+            stays as it was.
+
+        Raises
+        ------
+        ValueError
+            If neither number is given or one is not finite, an array is not one of the variables, a
+            string is empty or no regular expression, or a step was captured into a CUDA graph.
+
+        Notes
+        -----
+        Choices add up, and of two for the same variable the later one counts. Variables of the same
+        multipliers are updated together, on a GPU by one launch for each distinct pair of numbers;
+        once they are built a change waits for the GPU. Variables that shall not decay are better
+        left to `exclude_from_weight_decay`, which costs nothing.
+
+        Examples
+        --------
+        >>> import numpy as np, ravine
+        >>> w = {"backbone": np.ones(2), "head": np.ones(2)}
+        >>> optimizer = ravine.SGD(learning_rate=0.1)
+        >>> optimizer.set_multipliers(var_names=["backbone"], learning_rate=0.5)
+        >>> optimizer.apply({"backbone": np.ones(2), "head": np.ones(2)}, w)
+        >>> w
+        {'backbone': array([0.95, 0.95]), 'head': array([0.9, 0.9])}
+        """
+        selection = None
+        if var_list is not None or var_names is not None:
+            selection = Selection(
+                METHOD,
+                () if var_list is None else var_list,
+                () if var_names is None else var_names,
+            )
+        with self._lock:
+            multipliers = self._multipliers.then(selection, learning_rate, weight_decay)
+            if self._variables is not None:
+                self._refuse_capture("Multipliers cannot be set", "Do it before the capture.")
+                self._built_state().plan.set_multipliers(multipliers.of(self._variables))
+            self._multipliers = multipliers
+
+    @property
+    def multipliers(self) -> dict[str, Multipliers]:
+        """What `set_multipliers` has set: two numbers for each variable, by name, after `build`."""
+        if self._variables is None:
+            raise ValueError("The optimizer has no variables yet. Call build(variables) first.")
+        with self._lock:
+            factors = self._multipliers.of(self._variables)
+        return dict(zip(self._variables.names, factors, strict=True))
 
     def _entries(self) -> dict[str, Array]:
         """Return all state by key, in the order of `variables`."""
@@ -217,14 +289,13 @@ class Buildable(Configurable):
             self.loss_scale_factor = None
             self._loss_scale = loss_scale
 
-    def _refuse_capture(self, what: str) -> None:
+    def _refuse_capture(
+        self, what: str, instead: str = "Do it before the capture, or after it between replays."
+    ) -> None:
         """Raise a ValueError while CuPy's current stream is captured."""
         plan, device = self._plan, self._device
         if plan is not None and device is not None and plan.is_capturing(current_stream(device)):
-            raise ValueError(
-                f"{what} while a CUDA graph is captured. Do it before the capture, or after it "
-                "between replays."
-            )
+            raise ValueError(f"{what} while a CUDA graph is captured. {instead}")
 
     def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
         """Refuse a change, after `build`, that would need other state than was made there."""

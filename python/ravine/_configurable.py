@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Self
 
 from ravine import _core, _learning_rate, schedules
 from ravine._learning_rate import LearningRate, Rate
+from ravine._multipliers import Choices
 from ravine._options import complete, full_signature
+from ravine._selection import DecayExclusions
 from ravine._serialized import CustomObjects
 from ravine._settings import CallableSetting, Number, Setting, count, flag, number, optional
-from ravine._variables import BuiltVariables, DecayExclusions
+from ravine._variables import BuiltVariables
 
 
 class Configurable:
@@ -49,6 +51,7 @@ class Configurable:
         self._make_natives()
         self._callables: dict[str, Callable[[], Number]] = {}
         self._exclusions = DecayExclusions()
+        self._multipliers = Choices()
 
         values = complete(options)
         name = values.pop("name")
@@ -92,7 +95,8 @@ class Configurable:
         Returns
         -------
         dict
-            In the form of Keras; with ``exclude_from_weight_decay`` if there are exclusions.
+            In the form of Keras; with ``exclude_from_weight_decay`` if there are exclusions, and
+            with ``multipliers`` if there are any.
 
         Raises
         ------
@@ -120,8 +124,10 @@ class Configurable:
         for setting in self._hyperparameters():
             config[setting.name] = getattr(self._rule, setting.name)
         exclusions = self._exclusions.get_config(self._variables)
-        if exclusions is not None:
+        if any(exclusions.values()):
             config["exclude_from_weight_decay"] = exclusions
+        if multipliers := self._multipliers.get_config(self._variables):
+            config["multipliers"] = multipliers
         return config
 
     @classmethod
@@ -146,14 +152,15 @@ class Configurable:
             not known.
         """
         arguments = dict(config)
-        exclusions = arguments.pop("exclude_from_weight_decay", None)
+        exclusions = arguments.pop("exclude_from_weight_decay", None) or {}
+        multipliers = arguments.pop("multipliers", None) or []
         if isinstance(arguments.get("learning_rate"), Mapping):
             arguments["learning_rate"] = schedules.deserialize(
                 arguments["learning_rate"], custom_objects
             )
         optimizer = cls(**arguments)
-        if exclusions is not None:
-            optimizer._exclusions = DecayExclusions((), **exclusions)
+        optimizer._exclusions = DecayExclusions((), **exclusions)
+        optimizer._multipliers = Choices.from_config(multipliers)
         return optimizer
 
     @classmethod

@@ -66,6 +66,7 @@ class PythonPlan(_core.Plan):
         self._after: _core.Rule | None = None  # and what the native step has made of it
         self._stream = 0
         self._kept: list[tuple[Any, Any]] = []
+        self._rates = [1.0] * len(names)  # the multipliers of the learning rate
         for array in [*(accumulators or []), *chain.from_iterable(slots)]:
             self.keep(array)
 
@@ -81,6 +82,11 @@ class PythonPlan(_core.Plan):
     def counts_on_device(self) -> bool:
         """Never, as seen from outside: where the device counts, each step asks it."""
         return False
+
+    def set_multipliers(self, multipliers: Sequence[tuple[float, float]]) -> None:
+        """See `_core.Plan`."""
+        super().set_multipliers(multipliers)
+        self._rates = [rate for rate, _ in multipliers]
 
     def prepare(self, rule: _core.Rule, loss_scale: _core.LossScale | None = None) -> None:
         """See `_core.Plan`; of the rule only its calls matter."""
@@ -185,7 +191,7 @@ class PythonPlan(_core.Plan):
         for i, gradient in enumerate(call.gradients):
             if gradient is not None or received[i]:
                 updated[i] = self._copies[i]
-                update_step(self._gradients[i], updated[i], call.learning_rate)
+                update_step(self._gradients[i], updated[i], call.learning_rate * self._rates[i])
         return updated
 
     def _put_back(

@@ -17,7 +17,7 @@ from ravine._variables import Variables
 
 # What `__setstate__` makes anew.
 _NOT_COPIED = {
-    *("_lock", "_rule", "_options", "_exclusions", "_loss_scale", "_on_missing"),
+    *("_lock", "_rule", "_options", "_exclusions", "_multipliers", "_loss_scale", "_on_missing"),
     *("_variables", "_state", "_plan", "_device", "_rates_end", "_copied_at"),
     *("_averages_shown", "_hide_averages", "_building", "_set_by_build"),
 }
@@ -271,6 +271,7 @@ class Savable(Averaging):
             if scale is None
             else (scale.dynamic_scale, scale.step_counter, scale.dynamic_growth_steps),
             "exclusions": self._exclusions.by_name(self._variables),
+            "multipliers": self._multipliers.by_name(self._variables),
             "warns": self._on_missing is not None,
         }
 
@@ -295,6 +296,7 @@ class Savable(Averaging):
                 "loss_scale"
             ]
         self._exclusions = state["exclusions"]
+        self._multipliers = state["multipliers"]
         self._on_missing = self._warn_about_missing if state["warns"] else None
         if state["variables"] is not None:
             self.build(state["variables"])

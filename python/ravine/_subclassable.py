@@ -68,7 +68,8 @@ class Subclassable(Savable):
             A copy of the variable, of its shape and arithmetic type, decayed. What it holds when
             the step is done is written to the variable, rounded once.
         learning_rate : float
-            That of this call, in double: `ravine.ops.cast` rounds it.
+            That of this call times the multiplier of the variable, in double: `ravine.ops.cast`
+            rounds it.
         """
         if not self._has_own_rule() or self._native is _core.HandedOver:
             raise TypeError(

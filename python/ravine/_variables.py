@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any, TypeAlias
 
@@ -15,7 +14,6 @@ from ravine._arrays import (
     copy,
     describe,
     memory_key,
-    on_gpu,
     shape_and_type,
 )
 from ravine._cuda import ReadOnlyError
@@ -164,76 +162,6 @@ class BuiltVariables:
             seen.add(index)
             result[index] = gradient
         return result if arrays else []
-
-
-class DecayExclusions:
-    """Which variables weight decay leaves alone: by regular expression or by identity.
-
-    Parameters
-    ----------
-    var_list : iterable of arrays
-    var_names : iterable of str
-        Regular expressions, searched for anywhere in the name of a variable.
-    names : iterable of str
-        Whole names, as a configuration holds them.
-    """
-
-    def __init__(
-        self,
-        var_list: Iterable[AnyArray] = (),
-        var_names: Iterable[str] = (),
-        names: Iterable[str] = (),
-    ) -> None:
-        if isinstance(var_names, str) or isinstance(var_list, np.ndarray) or on_gpu(var_list):
-            raise ValueError("Pass lists to exclude_from_weight_decay(), also of one element.")
-        self.arrays = list(var_list)
-        self.patterns = list(var_names)
-        self.names = list(names)
-        for pattern in self.patterns:
-            if not isinstance(pattern, str) or not pattern:
-                raise ValueError(
-                    "var_names must be regular expressions that are not empty: an empty one would "
-                    f"exclude every variable. Received: {pattern!r}."
-                )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(
-                    f"var_names must be regular expressions. {pattern!r}: {error}."
-                ) from None
-
-    def excluded(self, variables: BuiltVariables) -> list[bool]:
-        """Whether each variable is excluded; ValueError if an array is none of them."""
-        if unknown := sorted(set(self.names) - set(variables.names)):
-            raise ValueError(
-                f"Variables excluded from weight decay are not among the variables: {unknown}."
-            )
-        by_identity = {variables.index(array) for array in self.arrays}
-        return [
-            index in by_identity
-            or name in self.names
-            or any(re.search(pattern, name) for pattern in self.patterns)
-            for index, name in enumerate(variables.names)
-        ]
-
-    def by_name(self, variables: BuiltVariables | None) -> DecayExclusions:
-        """Return the same exclusions for arrays elsewhere: by name where the names are known."""
-        if variables is None:
-            return DecayExclusions(self.arrays, self.patterns, self.names)
-        names = [variables.names[variables.index(array)] for array in self.arrays]
-        return DecayExclusions((), self.patterns, [*self.names, *names])
-
-    def get_config(self, variables: BuiltVariables | None) -> dict[str, list[str]] | None:
-        """Return the exclusions by name, None if there are none."""
-        if self.arrays and variables is None:
-            raise ValueError(
-                "Variables excluded from weight decay by identity have names only after build(). "
-                "Call build() before get_config(), or exclude them by name."
-            )
-        named = self.by_name(variables)
-        if not named.patterns and not named.names:
-            return None
-        return {"var_names": named.patterns, "names": named.names}
 
 
 def _listed(grads: object) -> list[Gradient]:

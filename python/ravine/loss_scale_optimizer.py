@@ -14,6 +14,7 @@ from ravine import _core
 from ravine._arrays import AnyArray, Array, device_scalar
 from ravine._identity import deserialize, serialize
 from ravine._learning_rate import LearningRate
+from ravine._multipliers import Multipliers
 from ravine._options import DEFAULTS
 from ravine._saved_state import wrong_number
 from ravine._serialized import CustomObjects
@@ -187,6 +188,24 @@ class LossScaleOptimizer(Optimizer):
     ) -> None:
         """See `Optimizer.exclude_from_weight_decay`."""
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def set_multipliers(
+        self,
+        var_list: Iterable[AnyArray] | None = None,
+        var_names: Iterable[str] | None = None,
+        *,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+    ) -> None:
+        """See `Optimizer.set_multipliers`."""
+        self.inner_optimizer.set_multipliers(
+            var_list, var_names, learning_rate=learning_rate, weight_decay=weight_decay
+        )
+
+    @property
+    def multipliers(self) -> dict[str, Multipliers]:
+        """See `Optimizer.multipliers`."""
+        return self.inner_optimizer.multipliers
 
     def finalize_variable_values(self, trainable_variables: Variables | None = None) -> None:
         """See `Optimizer.finalize_variable_values`."""
