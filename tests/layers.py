@@ -76,6 +76,7 @@ INCLUDES = {
     CPU + "loop.cpp": [
         CPU + "backend.hpp",
         CPU + "convert.hpp",
+        CPU + "prefetch.hpp",
         CPU + "stream.hpp",
         CPU + "sum_squares.hpp",
         CPU + "threads.hpp",
@@ -83,7 +84,8 @@ INCLUDES = {
     ],
     CPU + "convert.hpp": ["cpp/src/half.hpp", PUBLIC + "tensor.hpp", "immintrin.h"],
     CPU + "stream.hpp": ["cpp/src/chunks.hpp"],
-    CPU + "sum_squares.hpp": ["cpp/src/chunks.hpp", "immintrin.h"],
+    CPU + "prefetch.hpp": ["immintrin.h"],
+    CPU + "sum_squares.hpp": ["cpp/src/chunks.hpp", CPU + "prefetch.hpp"],
     CPU + "floating_point.hpp": ["immintrin.h"],
     CPU + "dispatch.cpp": [
         CPU + "backend.hpp",

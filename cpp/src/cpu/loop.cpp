@@ -10,6 +10,7 @@
 
 #include "backend.hpp"
 #include "convert.hpp"
+#include "prefetch.hpp"
 #include "ravine/step.hpp"
 #include "stream.hpp"
 #include "sum_squares.hpp"
@@ -65,17 +66,30 @@ bool is_direct(const Array& array) {
   return array.axis_count == 0 && array.dtype == dtype_of<T>;
 }
 
+/// Elements between two looks ahead, and how far each looks: 256 bytes and a page of float32. It
+/// costs nothing in the cache, and out of it a tenth to a third of the time on some processors.
+constexpr std::int64_t stride = 64, distance = 1024;
+
 /// Each array is a parameter of its own, so that `restrict` tells the compiler what the plan has
 /// checked: no two of them overlap.
 template <bool averages, class T, class Step, class... Slot>
 [[gnu::noinline]] void loop(const Step step, const Average<T> average, std::int64_t count,
                             T* __restrict w, const T* __restrict g, T* __restrict mean,
                             Slot* __restrict... slot) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) {
+  const auto update = [&](std::int64_t i) {
     step(w[i], g[i], slot[i]...);
     if constexpr (averages) average(w[i], mean[i]);
+  };
+  std::int64_t begin = 0;
+  for (; begin + stride <= count; begin += stride) {
+    (fetch_ahead(w + begin, distance, stride), fetch_ahead(g + begin, distance, stride));
+    (fetch_ahead(slot + begin, distance, stride), ...);
+    if constexpr (averages) fetch_ahead(mean + begin, distance, stride);
+#pragma omp simd
+    for (std::int64_t i = begin; i < begin + stride; ++i) update(i);
   }
+#pragma omp simd
+  for (std::int64_t i = begin; i < count; ++i) update(i);
 }
 
 /// One chunk of one variable, T its arithmetic type.

@@ -5,22 +5,10 @@
 #include <cstdint>
 
 #include "chunks.hpp"
-
-#if defined(_MSC_VER) && defined(_M_X64)
-#include <immintrin.h>
-#endif
+#include "prefetch.hpp"
 
 namespace ravine::cpu {
 namespace {
-
-/// Asks for the cache line at an address that will be read soon, and that may lie behind an array.
-inline void prefetch([[maybe_unused]] const char* address) {
-#if defined(_MSC_VER) && defined(_M_X64)
-  _mm_prefetch(address, _MM_HINT_T0);
-#elif defined(__GNUC__)
-  __builtin_prefetch(address);
-#endif
-}
 
 /// A tile is 16 rows of 128 lanes. Each lane adds its rows in order, in double: the squares of
 /// float32 and the 16-bit types are exact there, so that only the order of the sums matters.
@@ -33,18 +21,10 @@ struct Tile {
   template <class T>
   void add(const T* g, std::int64_t count) {
     for (; count >= lanes; count -= lanes, g += lanes) {
-      fetch_ahead(g);
+      fetch_ahead(g, tile_size, lanes);  // without this, a third of the speed
       add_row(g, lanes);
     }
     add_row(g, count);
-  }
-
-  /// Asks for the memory one tile further on. The arithmetic keeps so many instructions in flight
-  /// that the processor alone does not look far enough: without this, a third of the speed.
-  template <class T>
-  static void fetch_ahead(const T* g) {
-    const char* const ahead = reinterpret_cast<const char*>(g) + tile_size * sizeof(T);
-    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64) prefetch(ahead + line);
   }
 
   template <class T>
