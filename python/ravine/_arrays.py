@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ravine import _cuda
+from ravine import _cuda, _file_memory
 from ravine._cuda import from_dlpack as from_dlpack  # for the extension
 
 
@@ -163,7 +163,8 @@ def zeros_like_each(
     list of lists
         ``result[k][i]`` is array `k` of variable `i`: of its shape, of its arithmetic type, and
         laid out in memory in the order of the variable's own elements, without gaps; of NumPy or
-        CuPy. All lie in one block, so that the system can back them with large pages.
+        CuPy. All lie in one block, so that the system can back them with large pages; those of
+        variables in files in one file for each folder, beside them.
     """
     result: list[list[Array]] = [[] for _ in range(count)]
     if count == 0:
@@ -171,28 +172,59 @@ def zeros_like_each(
     layouts = [layout(variable) for variable in variables]
     dtypes = [_arithmetic_dtype(each.typestr) for each in layouts]
     sizes = [each.size * dtype.itemsize for each, dtype in zip(layouts, dtypes, strict=True)]
-    if device is None:
-        slack = [_ALIGNMENT + (_PERIOD if size >= _LARGE else 0) for size in sizes]
-        # Reserved and never touched, the slack costs no memory.
-        block: Any = np.zeros(count * (sum(sizes) + sum(slack)), np.uint8)
-        start = cursor = block.ctypes.data
-    else:
-        block = _cuda.zero_bytes(count * (sum(sizes) + _CUDA_ALIGNMENT * len(sizes)), device)
-        start = cursor = block.data.ptr
-    for variable, dtype, nbytes in zip(layouts, dtypes, sizes, strict=True):
+    folders = [_file_memory.folder(variable) for variable in variables]
+    blocks = _zero_blocks([*zip(folders, sizes, strict=True)], count, device)
+    for folder, variable, dtype, nbytes in zip(folders, layouts, dtypes, sizes, strict=True):
+        block = blocks[folder]
         neighbours = [variable.address]
         order = _memory_order(variable.strides)
         shape = [variable.shape[axis] for axis in order]
         for arrays in result:
             if device is None:
-                cursor = _place(cursor, nbytes, neighbours)
-                neighbours.append(cursor)
+                address = _place(block.cursor, nbytes, neighbours)
+                neighbours.append(address)
             else:
-                cursor = _aligned(cursor, _CUDA_ALIGNMENT)
-            flat = block[cursor - start : cursor - start + nbytes].view(dtype)
+                address = _aligned(block.cursor, _CUDA_ALIGNMENT)
+            flat = block.cut(address, nbytes).view(dtype)
             arrays.append(flat.reshape(shape).transpose(_inverse(order)))
-            cursor += nbytes
     return result
+
+
+class _Block:
+    """Zeros in one piece, that arrays are cut from one after another."""
+
+    def __init__(self, memory: Any, address: int) -> None:
+        self._memory, self._start = memory, address
+        self.cursor = address
+
+    def cut(self, address: int, nbytes: int) -> Any:
+        """Return bytes from an address on, at the cursor or behind it."""
+        begin = address - self._start
+        self.cursor = address + nbytes
+        return self._memory[begin : begin + nbytes]
+
+
+def _zero_blocks(
+    sizes: Sequence[tuple[str | None, int]], count: int, device: int | None
+) -> dict[str | None, _Block]:
+    """Make a block for each folder, None for memory, with room for `count` arrays of each size."""
+    if device is not None:
+        nbytes = sum(size + _CUDA_ALIGNMENT for _, size in sizes)
+        block: Any = _cuda.zero_bytes(count * nbytes, device)
+        return {None: _Block(block, block.data.ptr)}
+    needed: dict[str | None, int] = {}
+    for folder, size in sizes:
+        # Reserved and never touched, the slack costs no memory.
+        slack = _ALIGNMENT + (_PERIOD if size >= _LARGE else 0)
+        needed[folder] = needed.get(folder, 0) + count * (size + slack)
+    blocks = {folder: _zero_bytes(nbytes, folder) for folder, nbytes in needed.items()}
+    return {folder: _Block(block, block.ctypes.data) for folder, block in blocks.items()}
+
+
+def _zero_bytes(nbytes: int, folder: str | None) -> Array:
+    if folder is None:
+        return np.zeros(nbytes, np.uint8)
+    return _file_memory.zero_bytes(nbytes, folder)
 
 
 def widest_dtype(variables: Sequence[Any]) -> np.dtype[Any]:
@@ -246,6 +278,45 @@ def copy(array: Any) -> Any:
     return _cuda.copy(array) if on_gpu(array) else np.array(array, order="K")
 
 
+def empty_beside(arrays: Sequence[Any]) -> list[Array]:
+    """Make an array of NumPy for each, of its shape and type: in a file where it is in one."""
+    rooms = zip(arrays, _rooms_in_files(arrays), strict=True)
+    return [np.empty(a.shape, a.dtype) if room is None else room for a, room in rooms]
+
+
+def copies_beside(arrays: Sequence[Any]) -> list[Array]:
+    """Copy arrays into arrays of NumPy: of one in a file into a file, beside it."""
+    rooms = zip(arrays, _rooms_in_files(arrays), strict=True)
+    return [copy_to_host(a) if room is None else _filled(room, a) for a, room in rooms]
+
+
+def copy_beside(array: Any) -> Any:
+    """Copy an array into one where it is: in memory, on a GPU, or in a file."""
+    (room,) = _rooms_in_files([array])
+    return array.copy() if room is None else _filled(room, array)
+
+
+def _rooms_in_files(arrays: Sequence[Any]) -> list[Array | None]:
+    """Make an array in C order for each of those in files, in their folder."""
+    folders = [_file_memory.folder(array) for array in arrays]
+    sizes = [(f, array.nbytes) for f, array in zip(folders, arrays, strict=True) if f is not None]
+    blocks = _zero_blocks(sizes, 1, None)
+    result: list[Array | None] = []
+    for folder, array in zip(folders, arrays, strict=True):
+        if folder is None:
+            result.append(None)
+            continue
+        block = blocks[folder]
+        flat = block.cut(_aligned(block.cursor, _ALIGNMENT), array.nbytes)
+        result.append(flat.view(array.dtype).reshape(array.shape))
+    return result
+
+
+def _filled(room: Array, array: Array) -> Array:
+    room[...] = array
+    return room
+
+
 def write(array: Any, value: Array) -> None:
     """Write an array of NumPy into one of the same shape and type, without gaps if on a GPU."""
     if isinstance(array, np.ndarray):
@@ -286,7 +357,7 @@ def keep_values(arrays: Sequence[Any], device: int | None) -> Callable[[], None]
         layouts = [(layout(array), array) for array in arrays]
         memory = [(each.address, each.nbytes, array) for each, array in layouts if each.size]
         return _cuda.keep_values(memory, device)
-    copies = [array.copy() for array in arrays]
+    copies = copies_beside(arrays)
 
     def restore() -> None:
         for array, copy in zip(arrays, copies, strict=True):

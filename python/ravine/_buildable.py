@@ -70,10 +70,15 @@ class Buildable(Configurable):
             If they are on a GPU and there is no CuPy.
         RuntimeError
             If they are on a GPU and this build or this machine has no CUDA.
+        OSError
+            If they are in files and there is no room in their folder.
 
         Notes
         -----
-        The state of float64 variables is float64, that of all others float32. Where the variables
+        The state of float64 variables is float64, that of all others float32. Where variables are
+        of `numpy.memmap`, opened to be written, it lies where they lie: in a file without a name in
+        their folder, that goes when the optimizer goes. To have it in memory, pass
+        ``numpy.asarray(variable)``. Where the variables
         are on a GPU it is made by CuPy, in one piece; if the memory does not suffice, CuPy's
         exception says so and the optimizer is as it was. Building again for the same variables
         changes nothing. A copy of an optimizer, also an unpickled one, may be built for others of

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ravine import _core
-from ravine._arrays import Array, copy_to_host, to_host, viewed, write
+from ravine._arrays import Array, copies_beside, empty_beside, to_host, viewed, write
 from ravine._files import Arrays, Stored, replacing
 from ravine._npz import open_npz, write_npz
 from ravine._safetensors import open_safetensors, write_safetensors
@@ -151,7 +151,10 @@ def _values(
     fitting = {**contents, _RATE: np.array(0.0)}
     for key, array in arrays.items():
         check_fits(key, fitting[key], array["shape"], array["dtype"])
-    return {key: stored.read(key, fitting[key].shape, fitting[key].dtype) for key in arrays}
+    values = dict(zip(arrays, empty_beside([fitting[key] for key in arrays]), strict=True))
+    for key, array in values.items():
+        stored.read(key, array)
+    return values
 
 
 def _of(class_name: str, state_of: str) -> str:
@@ -163,7 +166,7 @@ def _take_up(optimizer: Buildable, values: Mapping[str, Array], state: Mapping[s
     built = optimizer._variables
     assert built is not None
     built.check_writable()
-    before = [copy_to_host(array) for array in built.bound]
+    before = copies_beside(built.bound)
     try:
         for name, array in zip(built.names, built.bound, strict=True):
             write(array, values[f"{_VARIABLE}{name}"])

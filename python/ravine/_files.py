@@ -22,12 +22,13 @@ Arrays: TypeAlias = Mapping[str, Callable[[], Array]]
 class Stored(NamedTuple):
     """What a file holds: metadata in JSON, the keys of its arrays, and how to read one of them.
 
-    ``read(key, shape, dtype)`` raises a ValueError if the file has something else there.
+    ``read(key, array)`` fills an array in C order. It raises a ValueError if the file has one of
+    another shape or type there.
     """
 
     metadata: bytes
     keys: list[str]
-    read: Callable[[str, tuple[int, ...], np.dtype[Any]], Array]
+    read: Callable[[str, Array], None]
 
 
 @contextmanager
@@ -83,12 +84,9 @@ def write_elements(file: IO[bytes], array: Array) -> int:
     return checksum
 
 
-def read_elements(
-    file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[Array, int]:
-    """Read an array from where a file is; return also the checksum of its elements."""
-    array = np.empty(shape, plain(dtype))
-    memory = array.reshape(-1).view(np.uint8).data
+def read_elements(file: IO[bytes], array: Array) -> int:
+    """Fill an array in C order from where a file is; return the checksum of its elements."""
+    memory = array.view(plain(array.dtype)).reshape(-1).view(np.uint8).data
     place = checksum = 0
     while place < len(memory):
         piece = memory[place : place + _PIECE]
@@ -97,4 +95,4 @@ def read_elements(
             raise ValueError("It ends too early.")
         checksum = crc32(piece[:count], checksum)
         place += count
-    return array.view(dtype), checksum
+    return checksum

@@ -8,7 +8,6 @@ from typing import IO, Any
 from urllib.parse import quote, unquote
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-import numpy as np
 from numpy.lib import format as npy
 
 from ravine._arrays import Array
@@ -65,19 +64,17 @@ def _read(
     archive: ZipFile,
     entries: dict[str, ZipInfo],
     key: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> Array:
+    array: Array,
+) -> None:
     with archive.open(entries[key]) as entry:
         if npy.read_magic(entry) != (1, 0):
             raise ValueError(f"Its entry {key!r} is of another version of NumPy's format than 1.0.")
         found = npy.read_array_header_1_0(entry)
-        if found != (shape, False, plain(dtype)):
+        if found != (array.shape, False, plain(array.dtype)):
             raise ValueError(
                 f"Its entry {key!r} says that it has shape {found[0]} and dtype {found[2]}, the "
-                f"metadata says {shape} and {dtype}."
+                f"metadata says {array.shape} and {array.dtype}."
             )
-        array, _ = read_elements(entry, shape, dtype)
+        read_elements(entry, array)
         if entry.read(1):  # at the end of an entry, its checksum is compared
             raise ValueError(f"Its entry {key!r} is longer than it says.")
-    return array

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from weakref import WeakMethod
 
 from ravine import _core
-from ravine._arrays import zeros_like_each
+from ravine._arrays import copy_beside, zeros_like_each
 from ravine._cuda import on_stream
 
 
@@ -72,7 +72,7 @@ class PythonPlan(_core.Plan):
 
     def keep(self, array: Any) -> None:
         """Put an array back, from now on, if a step fails that may have changed it."""
-        self._kept.append((array, array.copy()))
+        self._kept.append((array, copy_beside(array)))
 
     def index(self, copy: object) -> int | None:
         """Return the position of a variable that `update_step` got, None if it is none of them."""

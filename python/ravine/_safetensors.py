@@ -117,20 +117,17 @@ def _read(
     header: dict[str, Any],
     checksums: dict[str, str],
     key: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> Array:
-    entry, expected = header[key], (_CODES[dtype.name], [*shape])
+    array: Array,
+) -> None:
+    entry, expected = header[key], (_CODES[array.dtype.name], [*array.shape])
     begin, end = entry["data_offsets"]
     if (entry["dtype"], entry["shape"]) != expected:
         raise ValueError(
             f"Its entry {key!r} says that it has shape {entry['shape']} and dtype "
             f"{entry['dtype']}, the metadata says {expected[1]} and {expected[0]}."
         )
-    if end - begin != math.prod(shape) * dtype.itemsize:
+    if end - begin != array.nbytes:
         raise ValueError(f"Its entry {key!r} has {end - begin} bytes, which its shape has not.")
     file.seek(start + begin)
-    array, checksum = read_elements(file, shape, dtype)
-    if f"{checksum:08x}" != checksums[key]:
+    if f"{read_elements(file, array):08x}" != checksums[key]:
         raise ValueError(f"The checksum of its entry {key!r} is wrong.")
-    return array

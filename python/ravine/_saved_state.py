@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravine import _core, _learning_rate
-from ravine._arrays import AnyArray, Array, copy_to_host, to_host, write
+from ravine._arrays import AnyArray, Array, copies_beside, copy_to_host, to_host, write
 from ravine._cuda import synchronize
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     """Write a state back: see `Optimizer.load_state_dict`."""
     given = _apart(optimizer, {key: to_host(value) for key, value in state.items()})
     check_loadable(optimizer, given)
-    before = state_dict(optimizer)
+    state_before = live_state(optimizer)
+    before = dict(zip(state_before, copies_beside([*state_before.values()]), strict=True))
     try:
         _write(optimizer, given)
     except BaseException:  # a copy to a GPU that failed, an interrupt
@@ -61,6 +62,8 @@ def _apart(optimizer: Buildable, state: dict[str, Array]) -> dict[str, Array]:
 
 
 def _owner(array: Array) -> object:
+    while isinstance(array.base, np.ndarray):  # more than one step, for a view of a memmap
+        array = array.base
     return array if array.base is None else array.base
 
 
