@@ -3,6 +3,7 @@
 import importlib
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,12 @@ import ravine
 from ravine.demo.comparison import DIFFERENCE_BOUND
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DOCS = EXAMPLES.parent / "docs"
+
+
+def test_page_lists_every_example():
+    listed = re.findall(r"`(?:python )?examples/(\w+\.py)\b", (DOCS / "examples.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", ["quickstart.py", "own_optimizer.py"])
@@ -54,6 +61,65 @@ def test_training_gives_the_same_weights_with_either_update(example, capsys):
         assert run.update_ms > 0
         assert run.test_accuracy > 0.9
     assert lines[4].startswith(f"Averaged weights differ by {result['difference']:.1e} at most")
+
+
+def test_plain_training_learns(example, capsys):
+    found = example("numpy_training").main([])
+    assert found["accuracy"] > 0.97
+    assert found["averaged"] > 0.97
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20
+    assert re.fullmatch(
+        r"epoch  20   loss 0\.0\d{3}   test accuracy 0\.9\d{3}, of the averaged weights 0\.9\d{3}",
+        lines[-1],
+    )
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_plain_training_goes_on_where_it_stopped(ending, example, tmp_path, capsys):
+    training = example("numpy_training")
+    training.main(["--epochs", "3"])
+    whole = capsys.readouterr().out.splitlines()
+
+    path = tmp_path / f"last.{ending}"
+    training.main(["--epochs", "3", "--stop", "2", "--checkpoint", str(path)])
+    first = capsys.readouterr().out.splitlines()
+    training.main(["--epochs", "3", "--checkpoint", str(path)])
+    second = capsys.readouterr().out.splitlines()
+    assert second[0] == f"Going on from {path}, step 46"
+    assert [*first, *second[1:]] == whole
+
+
+def test_autograd_gives_the_gradients(example, capsys):
+    pytest.importorskip("autograd", reason="the example needs autograd")
+    found = example("autograd_gradients").main([])
+    assert found["loss"] < 1e-3
+    assert found["accuracy"] > 0.96
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["50", "100", "150", "200"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does")
+def test_training_in_files_needs_less_memory_than_its_arrays(tmp_path):
+    pytest.importorskip("sklearn", reason="the example needs scikit-learn")
+    sizes = ["--width", "2048", "--memory", "16", "--epochs", "1", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "memmap_offload.py"), *sizes],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [
+        "Parameters 17 MiB, gradients as much, slots twice as much",
+        "Memory may grow by 16 MiB",
+    ]
+    assert lines[2].startswith("In memory: Unable to allocate 16.0 MiB for an array with shape")
+    assert lines[3] == "In files:"
+    assert float(re.fullmatch(r"epoch   1   loss 0\.\d+   test accuracy (.+)", lines[4])[1]) > 0.9
+    assert lines[5] == "66 MiB were trained in files, beside 16 MiB of memory"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_image_fit_learns_and_draws(example, tmp_path, capsys):
