@@ -1,4 +1,4 @@
-"""Functions of `keras.ops` that update rules are written with, on NumPy and CuPy arrays.
+"""Functions of ``keras.ops`` that update rules are written with, on NumPy and CuPy arrays.
 
 All but `cast` are NumPy's own functions, which hand arrays on a GPU over to CuPy. Operators of the
 arrays, ``m * 0.9 - g``, do the same. With ``+ - * / sqrt`` and comparisons, of arrays and numbers

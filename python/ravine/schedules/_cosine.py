@@ -95,9 +95,9 @@ class CosineDecay(LearningRateSchedule):
 class CosineDecayRestarts(LearningRateSchedule):
     """Decay along half a cosine, again and again, in periods that grow.
 
-    Period `i`, counted from 0, has ``first_decay_steps * t_mul**i`` steps. In it the rate is
+    Period ``i``, counted from 0, has ``first_decay_steps * t_mul**i`` steps. In it the rate is
     ``initial_learning_rate * ((1 - alpha) * m_mul**i * (1 + cos(pi * part)) / 2 + alpha)``, where
-    `part` of the period is over. After Loshchilov and Hutter (2017),
+    ``part`` of the period is over. After Loshchilov and Hutter (2017),
     https://arxiv.org/abs/1608.03983; formula and arguments of
     https://keras.io/api/optimizers/learning_rate_schedules/cosine_decay_restarts/, in double.
 

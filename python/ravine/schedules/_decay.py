@@ -215,7 +215,7 @@ class PolynomialDecay(LearningRateSchedule):
 class PiecewiseConstantDecay(LearningRateSchedule):
     """A rate for each stretch of steps.
 
-    ``values[k]``, where `k` boundaries lie before the step: a boundary is the last step of its
+    ``values[k]``, where ``k`` boundaries lie before the step: a boundary is the last step of its
     stretch. Arguments of
     https://keras.io/api/optimizers/learning_rate_schedules/piecewise_constant_decay/.
 
