@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import ravine
+from ravine.bench.cases import by_size
+from ravine.bench.own import ALONE, LIMIT, contenders
+from ravine.bench.race import race, ratios
 
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 
@@ -35,13 +38,11 @@ Row = dict[str, Any]
 
 def on_cpu(exponents: Sequence[int], rounds: int) -> Iterator[Row]:
     """Time steps of NumPy arrays."""
-    bench = import_module("bench_step")
-    for exponent in exponents:
-        for rule in RULES:
-            runs = dict(bench.contenders(rule, [(1 << exponent,)], False, 0, False))
-            figures = bench.compare(runs, rounds)
-            part = 1 / figures["ravine, C++ alone"]["ratio"]
-            yield {"exponent": exponent, "rule": rule, "part": part}
+    for case in by_size([*RULES], exponents):
+        samples = race(contenders(case, *case.arrays()), rounds, seconds=60)
+        part = 1 / ratios(samples, ALONE, LIMIT)[1]
+        exponent = int(case.workload.removeprefix("flat"))
+        yield {"exponent": exponent, "rule": case.rule, "part": part}
 
 
 def on_gpu(exponents: Sequence[int], seconds: float) -> Iterator[Row]:

@@ -187,7 +187,7 @@ IMPORTS = {
         "schedules.__init__",
         "sgd",
     ],
-    "__main__": ["__init__", "demo.cli"],
+    "__main__": ["__init__", "bench.cli", "demo.cli"],
     "_cuda": [],
     "_file_memory": [],
     "_arrays": ["_cuda", "_file_memory"],
@@ -278,6 +278,7 @@ IMPORTS = {
     "adamw": ["_learning_rate", "_options", "_settings", "adam"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "demo.*"],
+    "bench.*": ["__init__", "bench.*"],
 }
 # And what it may import from elsewhere, apart from Python's own library.
 OTHERS = {

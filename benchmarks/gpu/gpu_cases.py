@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from workloads import Shapes, gpt2, resnet50
-
 import ravine
+from ravine.bench.workloads import Shapes, gpt2, resnet50
 
 RATE, MOMENTUM, RHO, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.9, 0.9, 0.999, 1e-7
 DECAY, CLIP, EMA = 1e-2, 1.0, 0.99

@@ -1,4 +1,4 @@
-"""The command `python -m ravine`, also installed as `ravine`: `demo`, the default, and `info`."""
+"""The command `python -m ravine`, also installed as `ravine`: a demo, unless told otherwise."""
 
 import argparse
 import platform
@@ -9,6 +9,7 @@ from importlib import metadata
 import numpy as np
 
 import ravine
+from ravine.bench import cli as bench
 from ravine.demo import cli as demo
 
 OPTIONAL_PACKAGES = ("cupy", "ml_dtypes", "scikit-learn", "matplotlib", "keras")
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"ravine {ravine.__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     demo.add_arguments(commands.add_parser("demo", help="train a network on handwritten digits"))
+    bench.add_arguments(commands.add_parser("bench", help="time steps beside those of others"))
     info = commands.add_parser("info", help="say what is installed and in use")
     info.set_defaults(run=run_info)
 

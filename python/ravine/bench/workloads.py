@@ -44,10 +44,7 @@ def gpt2() -> Shapes:
 
 
 WORKLOADS: dict[str, Shapes] = {
-    "flat10": [(1 << 10,)],
-    "flat16": [(1 << 16,)],
-    "flat20": [(1 << 20,)],
-    "flat24": [(1 << 24,)],
+    **{f"flat{exponent}": [(1 << exponent,)] for exponent in range(10, 27)},
     "resnet50": resnet50(),
     "gpt2": gpt2(),
     "tiny": [(64,)] * 1000,
