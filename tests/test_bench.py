@@ -63,6 +63,7 @@ def test_ratios_are_those_within_a_round():
     assert race.ratios(samples, "a", "b") == (2, 2, 2)
     assert race.seconds_of(samples, "a") == 20
     assert race.ratios({"a": [3.0], "b": [2.0]}, "a", "b") == (1.5, 1.5, 1.5)
+    assert race.ratios({"a": [1.0, 9.0], "b": [1.0, 1.0]}, "a", "b") == (3, 5, 7)
 
 
 @pytest.mark.parametrize("rule", cases.RULES)

@@ -57,7 +57,7 @@ def ratios(samples: Samples, name: str, base: str) -> tuple[float, float, float]
     each = [a / b for a, b in zip(samples[name], samples[base], strict=True)]
     if len(each) == 1:
         return each[0], each[0], each[0]
-    low, middle, high = quantiles(each, n=4)
+    low, middle, high = quantiles(each, n=4, method="inclusive")
     return low, middle, high
 
 
