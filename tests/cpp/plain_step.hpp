@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
 #include <random>
+#include <tuple>
 #include <vector>
 
 #include "plain_rules.hpp"
@@ -16,13 +18,16 @@
 
 namespace ravine::test {
 
-/// `count` normal numbers of magnitude about `scale`, always the same for the same `seed`.
+/// `count` normal numbers of magnitude about `scale`, always the same for the same `seed`. Making
+/// them is most of the work of a test, so they are kept.
 template <class T>
-std::vector<T> random_values(std::size_t count, unsigned seed, double scale = 1.0) {
+const std::vector<T>& random_values(std::size_t count, unsigned seed, double scale = 1.0) {
+  static std::map<std::tuple<std::size_t, unsigned, double>, std::vector<T>> made;
+  std::vector<T>& values = made[{count, seed, scale}];
+  if (values.size() == count) return values;
   std::mt19937 generator(seed);
   std::normal_distribution<double> normal(0.0, scale);
-  std::vector<T> values(count);
-  for (T& value : values) value = static_cast<T>(normal(generator));
+  for (std::size_t i = 0; i < count; ++i) values.push_back(static_cast<T>(normal(generator)));
   return values;
 }
 
