@@ -13,6 +13,16 @@
 #include "ravine/error.hpp"
 
 namespace ravine {
+namespace {
+
+/// Throws `ArgumentError` unless there is a variable of this number.
+void require_index(std::size_t index, std::size_t size) {
+  if (index < size) return;
+  throw ArgumentError("The number of a variable must be below " + std::to_string(size) +
+                      ". Received: " + std::to_string(index) + ".");
+}
+
+}  // namespace
 
 /// With what is bound. `for_each_producer` calls what it is given with each stream but that of the
 /// step on which gradients are made, at least once.
@@ -86,10 +96,11 @@ void Plan::overwrite_with_averages(std::span<const std::size_t> indices, Stream 
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
   if (!state.has_averages) throw ArgumentError("The plan was built without averages.");
+  for (const std::size_t index : indices) require_index(index, state.rows.size());
   state.gradients = 0;
   state.rows_have_changed = true;
   for (Row& row : state.rows) row.updates = false;
-  for (const std::size_t index : indices) state.rows.at(index).updates = true;
+  for (const std::size_t index : indices) state.rows[index].updates = true;
   if (state.gpu) {
     state.send_rows();
     return state.gpu->overwrite(stream);
@@ -121,7 +132,8 @@ void Plan::stream(const Options& options, std::span<const TensorView> gradients)
 
 void Plan::set_decays(std::size_t index, bool decays) {
   const std::lock_guard lock(state_->mutex);
-  state_->rows.at(index).decays = decays;
+  require_index(index, state_->rows.size());
+  state_->rows[index].decays = decays;
   state_->rows_have_changed = true;
 }
 
@@ -132,12 +144,14 @@ void Plan::set_multipliers(std::span<const Multipliers> multipliers) {
 
 bool Plan::received(std::size_t index) const {
   const std::lock_guard lock(state_->mutex);
-  return state_->received.at(index) != 0;
+  require_index(index, state_->received.size());
+  return state_->received[index] != 0;
 }
 
 void Plan::set_received(std::size_t index, bool received) {
   const std::lock_guard lock(state_->mutex);
-  state_->received.at(index) = received;
+  require_index(index, state_->received.size());
+  state_->received[index] = received;
 }
 
 std::size_t Plan::size() const { return state_->rows.size(); }

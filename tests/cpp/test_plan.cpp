@@ -118,9 +118,6 @@ TYPED_TEST(PlanOf, KeepsWhatWasReceivedWhenItIsSet) {
   AnyRule rule = SGD{};
   model.plan().step(rule, options, 0.1, 1, gradients);
   EXPECT_EQ(model.w(0), before);
-  EXPECT_THROW(model.plan().set_received(2, true), std::out_of_range);
-  EXPECT_THROW(model.plan().received(2), std::out_of_range);
-  EXPECT_THROW(model.plan().set_decays(2, true), std::out_of_range);
 }
 
 TYPED_TEST(PlanOf, GivesTheSameBitsForEveryNumberOfThreads) {

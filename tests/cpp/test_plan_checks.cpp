@@ -312,6 +312,22 @@ TEST_F(PlanStep, RejectsOptionsThatThePlanWasNotBuiltFor) {
             "The plan was built without averages.");
 }
 
+TEST_F(PlanStep, RejectsNumbersOfVariablesThatItDoesNotHave) {
+  const std::string text = "The number of a variable must be below 2. Received: 2.";
+  EXPECT_EQ(thrown<ArgumentError>([&] { plan_->set_decays(2, true); }), text);
+  EXPECT_EQ(thrown<ArgumentError>([&] { plan_->set_received(2, true); }), text);
+  EXPECT_EQ(thrown<ArgumentError>([&] { plan_->received(2); }), text);
+}
+
+TEST(PlanChecks, OverwritesNothingIfOneNumberIsWrong) {
+  float w[] = {1, 2}, average[] = {3, 4};
+  Plan plan({{"", TensorView(w, 2), {}, TensorView(average, 2), {}}});
+  const std::size_t numbers[] = {0, 1};
+  EXPECT_EQ(thrown<ArgumentError>([&] { plan.overwrite_with_averages(numbers); }),
+            "The number of a variable must be below 1. Received: 1.");
+  EXPECT_EQ(w[0], 1);
+}
+
 TEST_F(PlanStep, GivesTheSameAfterAStepThatThrew) {
   std::vector<float> kernel = kernel_, bias = bias_, slot(6), other_slot(5);
   Variable first{"", TensorView(kernel.data(), 6), {TensorView(slot.data(), 6)}, {}, {}};
