@@ -10,11 +10,12 @@ CPU = "cpp/src/cpu/"
 INCLUDES = {
     PUBLIC + "portable.hpp": [],
     PUBLIC + "version.hpp": [],
-    PUBLIC + "threads.hpp": [],
+    PUBLIC + "export.hpp": [],
+    PUBLIC + "threads.hpp": [PUBLIC + "export.hpp"],
     PUBLIC + "slots.hpp": [],
     PUBLIC + "tensor.hpp": [],
-    PUBLIC + "error.hpp": [],
-    PUBLIC + "cuda.hpp": [PUBLIC + "tensor.hpp"],
+    PUBLIC + "error.hpp": [PUBLIC + "export.hpp"],
+    PUBLIC + "cuda.hpp": [PUBLIC + "export.hpp", PUBLIC + "tensor.hpp"],
     PUBLIC + "power.hpp": [PUBLIC + "portable.hpp"],
     PUBLIC + "rules/*.hpp": [
         PUBLIC + "portable.hpp",
@@ -25,9 +26,10 @@ INCLUDES = {
     PUBLIC + "rules.hpp": [PUBLIC + "rules/*.hpp"],
     PUBLIC + "passes.hpp": [PUBLIC + "portable.hpp"],
     PUBLIC + "step.hpp": [PUBLIC + "portable.hpp", PUBLIC + "passes.hpp"],
-    PUBLIC + "loss_scale.hpp": [PUBLIC + "portable.hpp"],
-    PUBLIC + "options.hpp": [PUBLIC + "passes.hpp"],
+    PUBLIC + "loss_scale.hpp": [PUBLIC + "export.hpp", PUBLIC + "portable.hpp"],
+    PUBLIC + "options.hpp": [PUBLIC + "export.hpp", PUBLIC + "passes.hpp"],
     PUBLIC + "plan.hpp": [
+        PUBLIC + "export.hpp",
         PUBLIC + "loss_scale.hpp",
         PUBLIC + "options.hpp",
         PUBLIC + "rules.hpp",

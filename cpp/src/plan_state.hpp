@@ -16,7 +16,8 @@
 
 namespace ravine {
 
-struct Plan::State {
+// A member of a public class is public too, unless it says otherwise.
+struct [[gnu::visibility("hidden")]] Plan::State {
   std::mutex mutex;
   Device device;
   std::vector<Binding> bindings;

@@ -3,19 +3,20 @@
 
 #include <cstdint>
 
+#include "ravine/export.hpp"
 #include "ravine/tensor.hpp"
 
 namespace ravine {
 
 /// Whether this build has a CUDA backend. A driver and a GPU may still be missing.
-bool has_cuda();
+RAVINE_API bool has_cuda();
 
 /// The index of the GPU on which memory lies. Throws `UnavailableError`, which says what is
 /// missing, where GPUs cannot be used, and `ArgumentError` if the memory is not that of a GPU.
-int cuda_device_of(const void* memory);
+RAVINE_API int cuda_device_of(const void* memory);
 
 /// Whether what is put on the stream goes into a CUDA graph that is being captured.
-bool is_capturing(Stream stream);
+RAVINE_API bool is_capturing(Stream stream);
 
 /// What this process has asked of the CUDA runtime so far.
 struct CudaCounts {
@@ -23,6 +24,6 @@ struct CudaCounts {
   std::int64_t synchronizations = 0;  ///< calls in which the host waited; a step makes none
   std::int64_t allocations = 0;       ///< nor of these
 };
-CudaCounts cuda_counts();
+RAVINE_API CudaCounts cuda_counts();
 
 }  // namespace ravine

@@ -4,47 +4,51 @@
 #include <stdexcept>
 #include <string>
 
+#include "ravine/export.hpp"
+
 namespace ravine {
 
-/// The root of all exceptions of this library.
-class Error : public std::runtime_error {
+/// The root of all exceptions of this library. Beside these, only what the standard library throws
+/// where memory runs out.
+class RAVINE_API Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
 /// An argument is wrong: which one, what was expected and what came stand in the text. Nothing has
 /// been changed.
-class ArgumentError : public Error {
+class RAVINE_API ArgumentError : public Error {
  public:
   using Error::Error;
 };
 
 /// An array has a type of elements that is not supported where it was passed.
-class TypeError : public ArgumentError {
+class RAVINE_API TypeError : public ArgumentError {
  public:
   using ArgumentError::ArgumentError;
 };
 
 /// The machine or the build lacks what was asked for: an instruction set, a GPU.
-class UnavailableError : public Error {
+class RAVINE_API UnavailableError : public Error {
  public:
   using Error::Error;
 };
 
 /// A GPU has not the memory that was asked for. Nothing has been changed.
-class OutOfMemoryError : public Error {
+class RAVINE_API OutOfMemoryError : public Error {
  public:
   using Error::Error;
 };
 
 /// Throws `ArgumentError` unless `value` is in [low, high], or in [low, high) if `high` is
 /// excluded.
-void require_range(const char* name, double value, double low, double high, bool excluded = false);
+RAVINE_API void require_range(const char* name, double value, double low, double high,
+                              bool excluded = false);
 
 /// Throws `ArgumentError` unless `value` is finite.
-void require_finite(const char* name, double value);
+RAVINE_API void require_finite(const char* name, double value);
 
 /// Throws `ArgumentError` unless `value` is finite and at least 0, or above 0 if `positive`.
-void require_size(const char* name, double value, bool positive = false);
+RAVINE_API void require_size(const char* name, double value, bool positive = false);
 
 }  // namespace ravine

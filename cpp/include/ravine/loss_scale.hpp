@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "ravine/export.hpp"
 #include "ravine/portable.hpp"
 
 namespace ravine {
@@ -20,7 +21,7 @@ struct LossScale {
   static constexpr float lowest = 0x1p-126f, highest = 0x1p126f;
 
   /// Throws `ArgumentError` if a number is out of its range.
-  void check() const;
+  RAVINE_API void check() const;
 
   /// What gradients are multiplied by.
   RAVINE_PORTABLE double gradient_scale() const { return 1.0 / dynamic_scale; }

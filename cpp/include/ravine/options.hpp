@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "ravine/export.hpp"
 #include "ravine/passes.hpp"
 
 namespace ravine {
@@ -22,7 +23,7 @@ struct Options {
 
   /// Throws `ArgumentError` if a number is out of its range or more than one way of clipping is
   /// set.
-  void check() const;
+  RAVINE_API void check() const;
 
   /// Calls of `Plan::step` that make one update.
   std::int64_t window() const { return gradient_accumulation_steps.value_or(1); }
@@ -31,7 +32,7 @@ struct Options {
   bool updates(std::int64_t iteration) const { return (iteration + 1) % window() == 0; }
 
   /// The passes of call number `iteration`.
-  Passes passes(double learning_rate, std::int64_t iteration) const;
+  RAVINE_API Passes passes(double learning_rate, std::int64_t iteration) const;
 };
 
 }  // namespace ravine

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ravine/export.hpp"
 #include "ravine/loss_scale.hpp"
 #include "ravine/options.hpp"
 #include "ravine/rules.hpp"
@@ -37,7 +38,7 @@ struct StepReport {
 ///
 /// A step that throws has changed nothing. Steps on one plan exclude each other; steps on different
 /// plans may run at the same time.
-class Plan {
+class RAVINE_API Plan {
  public:
   /// Throws `ArgumentError` if a view does not fit its variable, is read-only, or if two of the
   /// arrays share memory.
