@@ -9,17 +9,18 @@
 
 namespace ravine {
 
-/// The base options of `keras.optimizers.Optimizer`. At most one way of clipping is set.
+/// The base options of `keras.optimizers.Optimizer`, as in `Options{.clipnorm = 1.0}`. At most one
+/// way of clipping is set.
 struct Options {
-  std::optional<double> weight_decay;
-  std::optional<double> clipnorm;         ///< bound of the norm of each gradient
-  std::optional<double> clipvalue;        ///< bound of each element
-  std::optional<double> global_clipnorm;  ///< bound of the norm of all gradients together
+  std::optional<double> weight_decay{};
+  std::optional<double> clipnorm{};         ///< bound of the norm of each gradient
+  std::optional<double> clipvalue{};        ///< bound of each element
+  std::optional<double> global_clipnorm{};  ///< bound of the norm of all gradients together
   bool use_ema = false;
   double ema_momentum = 0.99;
-  std::optional<std::int64_t> ema_overwrite_frequency;
-  std::optional<double> loss_scale_factor;
-  std::optional<std::int64_t> gradient_accumulation_steps;
+  std::optional<std::int64_t> ema_overwrite_frequency{};
+  std::optional<double> loss_scale_factor{};
+  std::optional<std::int64_t> gradient_accumulation_steps{};
 
   /// Throws `ArgumentError` if a number is out of its range or more than one way of clipping is
   /// set.

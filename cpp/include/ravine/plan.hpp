@@ -20,11 +20,11 @@ namespace ravine {
 /// `arithmetic_dtype(value.dtype)`, and lie without gaps in the order in which the elements of the
 /// variable lie in memory.
 struct Variable {
-  std::string name;  ///< for messages
-  TensorView value;
-  std::vector<TensorView> slots;
-  TensorView average;      ///< for `Options::use_ema`; may be absent
-  TensorView accumulator;  ///< for `Options::gradient_accumulation_steps`; may be absent
+  std::string name{};  ///< for messages
+  TensorView value{};
+  std::vector<TensorView> slots{};
+  TensorView average{};      ///< for `Options::use_ema`; may be absent
+  TensorView accumulator{};  ///< for `Options::gradient_accumulation_steps`; may be absent
 };
 
 /// What `Plan::step` did.
