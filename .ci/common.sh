@@ -33,7 +33,8 @@ use_venv() {
 build() {
   local folder=$work/$1
   shift
-  cmake -S "$root" -B "$folder" -G Ninja -DRAVINE_CUDA=OFF "$@" >"$folder.log" 2>&1 || {
+  cmake -S "$root" -B "$folder" -G Ninja -DRAVINE_CUDA=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON "$@" \
+    >"$folder.log" 2>&1 || {
     cat "$folder.log"
     return 1
   }
@@ -43,14 +44,16 @@ build() {
   }
 }
 
-# run_tests NAME: the C++ tests that were built in $work/NAME.
+# run_tests NAME [OPTION...]: the C++ tests that were built in $work/NAME.
 run_tests() {
-  ctest --test-dir "$work/$1" --parallel "$CMAKE_BUILD_PARALLEL_LEVEL" --timeout 180 \
-    --output-on-failure >"$work/$1.log" 2>&1 || {
-    cat "$work/$1.log"
+  local folder=$work/$1
+  shift
+  ctest --test-dir "$folder" --parallel "$CMAKE_BUILD_PARALLEL_LEVEL" --timeout 180 \
+    --output-on-failure "$@" >"$folder.log" 2>&1 || {
+    cat "$folder.log"
     return 1
   }
-  grep 'tests passed' "$work/$1.log"
+  grep 'tests passed' "$folder.log"
 }
 
 # install_for_tests REQUIREMENT [OPTION...]: a ravine, and what its Python tests need, into the

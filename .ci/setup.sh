@@ -8,6 +8,13 @@ command -v g++ >/dev/null || missing+=(g++)
 command -v objdump >/dev/null || missing+=(binutils)
 command -v clang-tidy >/dev/null || missing+=(clang-tidy)
 command -v ccache >/dev/null || missing+=(ccache)
+command -v clang++ >/dev/null || missing+=(clang)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+[[ -d /usr/src/googletest ]] || missing+=(googletest)
+if [[ $(uname -m) == x86_64 ]]; then
+  command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
+  command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+fi
 compgen -G '/usr/lib/*/cmake/GTest/GTestConfig.cmake' >/dev/null ||
   compgen -G '/usr/*/cmake/GTest/GTestConfig.cmake' >/dev/null || missing+=(libgtest-dev)
 "${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

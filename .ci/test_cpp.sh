@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The C++ tests: a Release build without warnings, with a look at its symbols and instructions; then
-# with AddressSanitizer and UndefinedBehaviorSanitizer; then with ThreadSanitizer.
+# The C++ tests: a Release build without warnings, with a look at its symbols and instructions; then a
+# Debug build with AddressSanitizer and UndefinedBehaviorSanitizer; then with ThreadSanitizer.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv tools cmake ninja
 
@@ -9,10 +9,10 @@ build release -DCMAKE_BUILD_TYPE=Release -DRAVINE_TESTS=ON -DCMAKE_COMPILE_WARNI
 run_tests release
 "$root/.ci/check_symbols.sh" "$work/release"
 "$root/.ci/check_assembly.sh" "$work/release"
+"$root/.ci/check_flags.sh" "$work/release"
 
-echo "AddressSanitizer and UndefinedBehaviorSanitizer"
-build address -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRAVINE_TESTS=ON \
-  -DRAVINE_SANITIZE=address,undefined
+echo "Debug, AddressSanitizer and UndefinedBehaviorSanitizer"
+build address -DCMAKE_BUILD_TYPE=Debug -DRAVINE_TESTS=ON -DRAVINE_SANITIZE=address,undefined
 run_tests address
 
 echo "ThreadSanitizer"
