@@ -24,5 +24,15 @@ if(cuda_backend STREQUAL ON)
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
+  # A program that links the static library need not know the language, hence the runtime by name.
+  # CMake's own search wants the shared one too, which NVIDIA's packages on PyPI have not.
+  find_library(RAVINE_CUDART cudart_static REQUIRED
+    HINTS ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES} ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES})
+  mark_as_advanced(RAVINE_CUDART)
+  add_library(ravine::cudart INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(ravine::cudart INTERFACE ${RAVINE_CUDART})
+  if(UNIX)
+    target_link_libraries(ravine::cudart INTERFACE ${CMAKE_DL_LIBS} rt)
+  endif()
 endif()
 message(STATUS "ravine: CUDA backend ${cuda_backend} (RAVINE_CUDA=${RAVINE_CUDA})")
