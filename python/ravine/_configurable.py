@@ -34,7 +34,8 @@ class Configurable:
     use_ema = Setting("_options", flag)
     ema_momentum = Setting("_options", number)
     ema_overwrite_frequency = Setting("_options", optional(count))
-    loss_scale_factor = Setting("_options", optional(number))
+    # Said, since pyright would find the type in what Buildable sets it to.
+    loss_scale_factor: Setting[float | None] = Setting("_options", optional(number))
     gradient_accumulation_steps = Setting("_options", optional(count))
 
     def __init_subclass__(cls) -> None:
