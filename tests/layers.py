@@ -96,7 +96,7 @@ INCLUDES = {
         "intrin.h",
         "cpuid.h",
     ],
-    CPU + "thread_limit.?pp": [],
+    CPU + "thread_limit.?pp": [PUBLIC + "threads.hpp", "sched.h"],
     CPU + "pool.?pp": [CPU + "floating_point.hpp", PUBLIC + "error.hpp"],
     CPU + "threads.hpp": [],
     CPU + "threads.cpp": [

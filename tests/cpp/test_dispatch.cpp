@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "backends.hpp"
 #include "ravine/error.hpp"
@@ -45,6 +46,14 @@ TEST_F(DispatchDeathTest, PicksWhatTheEnvironmentNames) {
   for (const cpu::Backend* const backend : backends()) {
     EXPECT_EXIT(report(backend->name), testing::ExitedWithCode(0),
                 std::string("uses ") + backend->name + "\\.");
+  }
+}
+
+TEST_F(Dispatch, NamesAllThatThereAreFromTheWidest) {
+  const std::vector<const char*> names = instruction_sets();
+  ASSERT_EQ(names.size(), backends().size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    EXPECT_STREQ(names[i], backends()[names.size() - 1 - i]->name);
   }
 }
 

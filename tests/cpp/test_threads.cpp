@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "thrown.hpp"
 
 #if !defined(_WIN32)
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -307,6 +309,33 @@ TEST(ThreadLimit, FollowsTheEnvironment) {
     EXPECT_EQ(limit(nothing, "1"), 1) << nothing;
   }
 }
+
+TEST(ThreadLimit, IsTheLeastOfTheBounds) {
+  {
+    const Environment environment(nullptr, "zero");
+    const ThreadLimits limits = thread_limits();
+    EXPECT_EQ(cpu::thread_limit(), std::min(limits.cpus, limits.quota.value_or(limits.cpus)));
+    EXPECT_FALSE(limits.ravine_num_threads || limits.omp_num_threads);
+  }
+  const Environment environment("3", "2,1");
+  EXPECT_EQ(thread_limits().ravine_num_threads, 3);
+  EXPECT_EQ(thread_limits().omp_num_threads, 2);
+}
+
+#if defined(__linux__)
+TEST(ThreadLimit, FollowsTheAffinity) {
+  const Environment environment(nullptr, nullptr);
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(thread_limits().cpus, 1);
+  EXPECT_EQ(cpu::thread_limit(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_EQ(thread_limits().cpus, CPU_COUNT(&before));
+}
+#endif
 
 #endif
 

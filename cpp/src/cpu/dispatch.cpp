@@ -1,6 +1,7 @@
 // Picks the widest instruction set that this machine has.
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "backend.hpp"
 #include "ravine/error.hpp"
@@ -107,5 +108,13 @@ const Backend& backend() {
 }  // namespace cpu
 
 const char* instruction_set() { return cpu::backend().name; }
+
+std::vector<const char*> instruction_sets() {
+  std::vector<const char*> names;
+  for (const cpu::Backend* const candidate : cpu::candidates) {
+    if (cpu::supports(*candidate)) names.push_back(candidate->name);
+  }
+  return names;
+}
 
 }  // namespace ravine

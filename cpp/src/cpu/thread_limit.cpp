@@ -2,25 +2,55 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <string>
 #include <thread>
 
-namespace ravine::cpu {
+#include "ravine/threads.hpp"
+
+#if defined(__linux__)
+#include <sched.h>
+
+#include <cerrno>
+#endif
+
+namespace ravine {
+namespace cpu {
 namespace {
 
 constexpr int no_limit = std::numeric_limits<int>::max();
 
+/// The CPUs that this thread may run on. The standard library counts those of the machine.
+int allowed_cpus() {
+#if defined(__linux__)
+  for (int largest = CPU_SETSIZE; largest <= 1 << 20; largest *= 2) {
+    cpu_set_t* const cpus = CPU_ALLOC(largest);
+    if (cpus == nullptr) break;
+    const std::size_t size = CPU_ALLOC_SIZE(largest);
+    const int failed = sched_getaffinity(0, size, cpus);
+    const bool too_small = failed != 0 && errno == EINVAL;
+    const int count = failed == 0 ? CPU_COUNT_S(size, cpus) : 0;
+    CPU_FREE(cpus);
+    if (count > 0) return count;
+    if (!too_small) break;
+  }
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 /// A positive whole number in an environment variable; anything else is as if it were unset.
-int from_environment(const char* name) {
+std::optional<int> from_environment(const char* name) {
   const char* const text = std::getenv(name);
-  if (text == nullptr) return no_limit;
+  if (text == nullptr) return std::nullopt;
   char* end = nullptr;
   const long value =
       std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list: the first counts
-  return end != text && value > 0 && value < no_limit ? static_cast<int>(value) : no_limit;
+  if (end == text || value <= 0 || value >= no_limit) return std::nullopt;
+  return static_cast<int>(value);
 }
 
 int whole_cpus(double quota, double period) {
@@ -43,7 +73,7 @@ int group_quota(const std::string& folder) {
 
 /// The smallest quota among the control groups that hold this process. A line of the list reads
 /// "number:controllers:path"; version 2 has no controllers in it.
-int control_group_limit() {
+std::optional<int> control_group_quota() {
   int limit = no_limit;
   std::ifstream groups("/proc/self/cgroup");
   for (std::string line; std::getline(groups, line);) {
@@ -58,17 +88,23 @@ int control_group_limit() {
       if (path.find('/') == std::string::npos) break;
     }
   }
-  return limit;
+  return limit == no_limit ? std::nullopt : std::optional(limit);
 }
 
 }  // namespace
 
 int thread_limit() {
-  // On Linux this counts the CPUs that the process may run on.
-  const int hardware = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  int requested = from_environment("RAVINE_NUM_THREADS");
-  if (requested == no_limit) requested = from_environment("OMP_NUM_THREADS");
-  return std::min({hardware, control_group_limit(), requested});
+  const ThreadLimits limits = thread_limits();
+  const std::optional<int> requested =
+      limits.ravine_num_threads ? limits.ravine_num_threads : limits.omp_num_threads;
+  return std::min({limits.cpus, limits.quota.value_or(no_limit), requested.value_or(no_limit)});
 }
 
-}  // namespace ravine::cpu
+}  // namespace cpu
+
+ThreadLimits thread_limits() {
+  return {cpu::allowed_cpus(), cpu::control_group_quota(),
+          cpu::from_environment("RAVINE_NUM_THREADS"), cpu::from_environment("OMP_NUM_THREADS")};
+}
+
+}  // namespace ravine

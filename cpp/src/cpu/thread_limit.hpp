@@ -3,8 +3,7 @@
 
 namespace ravine::cpu {
 
-/// min(CPU affinity, CPU quota of the control groups, RAVINE_NUM_THREADS or else OMP_NUM_THREADS),
-/// at least 1.
+/// The least of `ravine::thread_limits`, at least 1.
 int thread_limit();
 
 }  // namespace ravine::cpu
