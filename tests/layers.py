@@ -162,12 +162,14 @@ INCLUDES = {
     ],
     "cuda/store.cu": ["cuda/kernels.hpp", "cuda/launch.cuh"],
     "cuda/move_on.cuh": ["cuda/platform.cuh", "cuda/tables.hpp"],
-    # module.cpp adds the emulator to an extension that is built for tests.
+    # module.cpp adds the emulator to an extension that is built for tests, CMake writes what
+    # build.cpp says of it.
     "python/bindings/*.?pp": [
         "python/bindings/*.hpp",
         PUBLIC + "*.hpp",
         "pybind11/*.h",
         "tests/emulator/bindings.hpp",
+        "build_config.hpp",
     ],
 }
 # Headers of the standard library have neither a folder nor an extension.
@@ -189,7 +191,9 @@ IMPORTS = {
         "schedules.__init__",
         "sgd",
     ],
-    "__main__": ["__init__", "bench.cli", "demo.cli"],
+    "__main__": ["__init__", "_info", "bench.cli", "demo.cli"],
+    "_driver": [],
+    "_info": ["_core", "_driver"],
     "_cuda": [],
     "_file_memory": [],
     "_arrays": ["_cuda", "_file_memory"],

@@ -153,15 +153,6 @@ class Hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def test_info_names_version_and_instruction_set(capsys):
-    import ravine
-
-    assert main(["info"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["ravine", ravine.__version__]
-    assert lines[1].split() == ["instruction", "set", ravine.instruction_set()]
-
-
 def test_gradients_are_the_slopes_of_the_loss():
     generator = np.random.default_rng(0)
     parameters = {name: w.astype(np.float64) for name, w in initial_parameters(0).items()}

@@ -28,5 +28,6 @@ struct BoundRule {
 
 void bind_rules(pybind11::module_& module);
 void bind_plan(pybind11::module_& module);
+void bind_build(pybind11::module_& module);
 
 }  // namespace ravine::python

@@ -41,6 +41,7 @@ PYBIND11_MODULE(_core, module) {
   ravine::python::prepare_arrays();
   ravine::python::bind_rules(module);
   ravine::python::bind_plan(module);
+  ravine::python::bind_build(module);
 #if defined(RAVINE_EMULATOR)
   ravine::python::bind_emulator(module);
 #endif

@@ -1,18 +1,13 @@
 """The command `python -m ravine`, also installed as `ravine`: a demo, unless told otherwise."""
 
 import argparse
-import platform
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-
-import numpy as np
 
 import ravine
+from ravine import _info
 from ravine.bench import cli as bench
 from ravine.demo import cli as demo
-
-OPTIONAL_PACKAGES = ("cupy", "ml_dtypes", "scikit-learn", "matplotlib", "keras")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="command", required=True)
     demo.add_arguments(commands.add_parser("demo", help="train a network on handwritten digits"))
     bench.add_arguments(commands.add_parser("bench", help="time steps beside those of others"))
-    info = commands.add_parser("info", help="say what is installed and in use")
-    info.set_defaults(run=run_info)
+    _info.add_arguments(commands.add_parser("info", help="say what is installed and in use"))
 
     is_demo = not given or (
         given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")
@@ -40,30 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(["demo", *given] if is_demo else given)
     status: int = options.run(options)
     return status
-
-
-def run_info(_: argparse.Namespace) -> int:
-    """Print what is installed and in use."""
-    lines = {
-        "ravine": ravine.__version__,
-        "instruction set": ravine.instruction_set(),
-        "threads": str(ravine.get_num_threads()),
-        "Python": f"{platform.python_version()}, {platform.machine()}",
-        "NumPy": np.__version__,
-        **{package: installed_version(package) for package in OPTIONAL_PACKAGES},
-    }
-    width = max(map(len, lines))
-    for name, value in lines.items():
-        print(f"{name:{width}}  {value}")
-    return 0
-
-
-def installed_version(package: str) -> str:
-    """Return the version of a package, without importing it."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":
