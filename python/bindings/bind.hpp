@@ -9,7 +9,21 @@
 
 #include "ravine/rules.hpp"
 
+#if defined(Py_GIL_DISABLED)
+#include <mutex>
+#endif
+
 namespace ravine::python {
+
+/// To be held while a setting or a count of any object is read or written. Python orders the writes
+/// by the lock of the optimizer, but a read takes none, so as not to wait for a step. Where there
+/// is an interpreter's lock, that does.
+class [[maybe_unused]] SettingsLock {
+#if defined(Py_GIL_DISABLED)
+  inline static std::mutex mutex_;
+  std::lock_guard<std::mutex> guard_{mutex_};
+#endif
+};
 
 /// A rule as Python holds it: any rule, so that `Plan.step` takes them all, and how many steps were
 /// made with it.
@@ -20,6 +34,7 @@ struct BoundRule {
   /// Takes over the scalar state of a rule of the same kind, and counts: at once, so that no
   /// interrupt comes between.
   void take_state(const AnyRule& other, std::int64_t counted) {
+    const SettingsLock lock;
     std::visit([&](auto& own) { own.take_state(std::get<std::decay_t<decltype(own)>>(other)); },
                rule);
     calls = counted;

@@ -1,5 +1,6 @@
 #include "cupy_arrays.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <numeric>
@@ -38,16 +39,18 @@ void read(py::handle numbers, std::vector<std::int64_t>& result) {
 
 bool is_cupy_array(py::handle object) {
   // Never freed. CuPy may be imported at any time.
-  static PyObject* type = nullptr;
+  static std::atomic<PyObject*> known{nullptr};
+  PyObject* type = known.load(std::memory_order_relaxed);
   if (type == nullptr) {
-    PyObject* const modules = PyImport_GetModuleDict();
-    PyObject* const cupy = PyDict_GetItemString(modules, "cupy");
-    if (cupy == nullptr) return false;
-    type = PyObject_GetAttrString(cupy, "ndarray");
+    static PyObject* const name = PyUnicode_InternFromString("cupy");
+    const auto cupy = py::reinterpret_steal<py::object>(PyImport_GetModule(name));
+    if (!cupy) return false;
+    type = PyObject_GetAttrString(cupy.ptr(), "ndarray");
     if (type == nullptr) {  // while it is being imported
       PyErr_Clear();
       return false;
     }
+    known.store(type, std::memory_order_relaxed);
   }
   return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) == type;
 }

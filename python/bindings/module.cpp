@@ -20,7 +20,7 @@
 
 namespace py = pybind11;
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The native part of ravine: rules, options, and plans over arrays.";
   module.attr("__version__") = RAVINE_VERSION;
 

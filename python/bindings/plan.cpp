@@ -63,6 +63,15 @@ py::ssize_t size_of(const py::detail::PyArray_Proxy& array) {
                          std::multiplies<>());
 }
 
+std::optional<LossScale> copied(const LossScale* scale) {
+  return scale == nullptr ? std::nullopt : std::optional(*scale);
+}
+
+void take_scale(LossScale* scale, const std::optional<LossScale>& other) {
+  const SettingsLock lock;
+  if (other) *scale = *other;
+}
+
 class BoundPlan {
  public:
   BoundPlan(std::vector<std::string> names, const py::list& variables,
@@ -100,8 +109,7 @@ class BoundPlan {
     AnyRule rule = bound.rule;
     const Options options = live_options;
     const std::int64_t iteration = bound.calls;
-    std::optional<LossScale> scale;
-    if (loss_scale != nullptr) scale = *loss_scale;
+    std::optional<LossScale> scale = copied(loss_scale);
     LossScale* const moved = scale ? &*scale : nullptr;
     const auto on = reinterpret_cast<Stream>(stream);
     StepReport report;
@@ -112,7 +120,7 @@ class BoundPlan {
         report = plan_.step(rule, options, learning_rate, iteration, views, on, moved);
       });
     }
-    if (scale) *loss_scale = *scale;
+    take_scale(loss_scale, scale);
     if (report.skipped) return;
     bound.take_state(rule, iteration + 1);
   }
@@ -150,8 +158,15 @@ class BoundPlan {
   }
   bool counts_on_device() const { return plan_.counts_on_device(); }
   void read_progress(BoundRule& bound, LossScale* loss_scale) {
-    const py::gil_scoped_release release;
-    plan_.read_progress(bound.rule, bound.calls, loss_scale);
+    AnyRule rule = bound.rule;
+    std::int64_t calls = bound.calls;
+    std::optional<LossScale> scale = copied(loss_scale);
+    {
+      const py::gil_scoped_release release;
+      plan_.read_progress(rule, calls, scale ? &*scale : nullptr);
+    }
+    take_scale(loss_scale, scale);
+    bound.take_state(rule, calls);
   }
   void set_learning_rate(double learning_rate, std::uintptr_t stream) {
     plan_.set_learning_rate(learning_rate, reinterpret_cast<Stream>(stream));
@@ -255,9 +270,14 @@ class BoundPlan {
     const auto size = static_cast<std::size_t>(PyList_GET_SIZE(gradients.ptr()));
     if (size != known_.size()) return false;
     for (std::size_t i = 0; i < size; ++i) {
-      if (!known_[i].is(PyList_GET_ITEM(gradients.ptr(), static_cast<py::ssize_t>(i)))) {
-        return false;
-      }
+#if defined(Py_GIL_DISABLED)  // another thread may change the list
+      const auto gradient = py::reinterpret_steal<py::object>(
+          PyList_GetItemRef(gradients.ptr(), static_cast<py::ssize_t>(i)));
+      if (!gradient) throw py::error_already_set();
+#else
+      const py::handle gradient = PyList_GET_ITEM(gradients.ptr(), static_cast<py::ssize_t>(i));
+#endif
+      if (!known_[i].is(gradient)) return false;
     }
     return true;
   }

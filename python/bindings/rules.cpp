@@ -28,8 +28,15 @@ class RuleClass {
   template <class Number>
   RuleClass& number(const char* name, Number Rule::*member) {
     class_.def_property(
-        name, [member](const Bound& self) { return std::get<Rule>(self.rule).*member; },
-        [member](Bound& self, Number value) { std::get<Rule>(self.rule).*member = value; });
+        name,
+        [member](const Bound& self) {
+          const SettingsLock lock;
+          return std::get<Rule>(self.rule).*member;
+        },
+        [member](Bound& self, Number value) {
+          const SettingsLock lock;
+          std::get<Rule>(self.rule).*member = value;
+        });
     return *this;
   }
 
@@ -37,6 +44,21 @@ class RuleClass {
   using Bound = BoundRuleOf<Rule>;
   py::class_<Bound, BoundRule> class_;
 };
+
+/// Defines the attribute `name` of a class of Python's.
+template <class Class, class Value>
+void attribute(py::class_<Class>& bound, const char* name, Value Class::*member) {
+  bound.def_property(
+      name,
+      [member](const Class& self) {
+        const SettingsLock lock;
+        return self.*member;
+      },
+      [member](Class& self, const Value& value) {
+        const SettingsLock lock;
+        self.*member = value;
+      });
+}
 
 py::tuple slots(const BoundRule& bound) {
   return std::visit(
@@ -53,9 +75,9 @@ py::tuple slots(const BoundRule& bound) {
 }  // namespace
 
 void bind_rules(py::module_& module) {
-  py::class_<BoundRule>(module, "Rule")
-      .def_property_readonly("slots", &slots)
-      .def_readwrite("calls", &BoundRule::calls)
+  py::class_<BoundRule> rule(module, "Rule");
+  attribute(rule, "calls", &BoundRule::calls);
+  rule.def_property_readonly("slots", &slots)
       .def("copy", [](const BoundRule& bound) { return bound; })
       .def(
           "take_state",
@@ -87,27 +109,27 @@ void bind_rules(py::module_& module) {
       .number("amsgrad", &Adam::amsgrad);
   RuleClass<HandedOver>(module, "HandedOver").number("takes_back", &HandedOver::takes_back);
 
-  py::class_<LossScale>(module, "LossScale")
-      .def(py::init<>())
+  py::class_<LossScale> loss_scale(module, "LossScale");
+  loss_scale.def(py::init<>())
       .def("copy", [](const LossScale& self) { return self; })
-      .def("check", &LossScale::check)
-      .def_readwrite("dynamic_growth_steps", &LossScale::dynamic_growth_steps)
-      .def_readwrite("dynamic_scale", &LossScale::dynamic_scale)
-      .def_readwrite("step_counter", &LossScale::step_counter);
+      .def("check", &LossScale::check);
+  attribute(loss_scale, "dynamic_growth_steps", &LossScale::dynamic_growth_steps);
+  attribute(loss_scale, "dynamic_scale", &LossScale::dynamic_scale);
+  attribute(loss_scale, "step_counter", &LossScale::step_counter);
 
-  py::class_<Options>(module, "Options")
-      .def(py::init<>())
+  py::class_<Options> options(module, "Options");
+  options.def(py::init<>())
       .def("copy", [](const Options& self) { return self; })
-      .def("check", &Options::check)
-      .def_readwrite("weight_decay", &Options::weight_decay)
-      .def_readwrite("clipnorm", &Options::clipnorm)
-      .def_readwrite("clipvalue", &Options::clipvalue)
-      .def_readwrite("global_clipnorm", &Options::global_clipnorm)
-      .def_readwrite("use_ema", &Options::use_ema)
-      .def_readwrite("ema_momentum", &Options::ema_momentum)
-      .def_readwrite("ema_overwrite_frequency", &Options::ema_overwrite_frequency)
-      .def_readwrite("loss_scale_factor", &Options::loss_scale_factor)
-      .def_readwrite("gradient_accumulation_steps", &Options::gradient_accumulation_steps);
+      .def("check", &Options::check);
+  attribute(options, "weight_decay", &Options::weight_decay);
+  attribute(options, "clipnorm", &Options::clipnorm);
+  attribute(options, "clipvalue", &Options::clipvalue);
+  attribute(options, "global_clipnorm", &Options::global_clipnorm);
+  attribute(options, "use_ema", &Options::use_ema);
+  attribute(options, "ema_momentum", &Options::ema_momentum);
+  attribute(options, "ema_overwrite_frequency", &Options::ema_overwrite_frequency);
+  attribute(options, "loss_scale_factor", &Options::loss_scale_factor);
+  attribute(options, "gradient_accumulation_steps", &Options::gradient_accumulation_steps);
 }
 
 }  // namespace ravine::python
