@@ -1,6 +1,5 @@
 """What the tests of state, copies and checkpoints share."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import make, normal
@@ -51,6 +50,7 @@ def steps_for(weights, random, count):
 
 def saved(path, make_one=make, **options):
     """Return an optimizer that was saved after a step, and its variables."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
     weights = {
         "a/kernel": np.ones((2, 3), np.float32),
         "b c": np.full(2, 0.5, ml_dtypes.bfloat16),

@@ -6,11 +6,11 @@ import sys
 from importlib import import_module, util
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 from numpy_cupy import fake_cupy
 
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks" / "gpu"))
 (
     bench_gpu,

@@ -6,7 +6,6 @@ import os
 import stat
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import (
@@ -31,6 +30,8 @@ from state_checks import (
 )
 
 import ravine
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 
 def weights_of(dtype, random):

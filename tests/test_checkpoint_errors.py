@@ -3,7 +3,6 @@
 import copy
 import os
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import config_and, make, raises
@@ -11,6 +10,8 @@ from state_checks import each_ending, plain_and_scaled, saved, scaled
 
 import ravine
 from ravine import _checkpoint
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 
 @pytest.mark.parametrize("stage", ["write_elements", "fsync", "replace"])

@@ -47,10 +47,11 @@ x86_only = pytest.mark.skipif(
 def large_model(dtype=None):
     """Return variables and two lists of gradients, of all types or of one."""
     random = np.random.default_rng(24)
-    types = DTYPES if dtype is None else [dtype] * 4
-    variables = [normal(random, n, types[i % 4]) for i, n in enumerate(SIZES)]
+    types = DTYPES if dtype is None else [dtype]
+    variables = [normal(random, n, types[i % len(types)]) for i, n in enumerate(SIZES)]
     gradients = [
-        [normal(random, n, types[(i + step) % 4]) for i, n in enumerate(SIZES)] for step in (1, 2)
+        [normal(random, n, types[(i + step) % len(types)]) for i, n in enumerate(SIZES)]
+        for step in (1, 2)
     ]
     return variables, gradients
 

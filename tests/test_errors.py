@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import (
@@ -19,6 +18,8 @@ from checks import (
 )
 
 import ravine
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 ExponentialDecay = ravine.schedules.ExponentialDecay
 OPTIONS = [

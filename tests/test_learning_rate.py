@@ -2,12 +2,13 @@
 
 import json
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import Pair, assert_same, config_and, each_rule, normal, raises, snapshot
 
 import ravine
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 
 class Steps(ravine.schedules.LearningRateSchedule):

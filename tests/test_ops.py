@@ -1,12 +1,13 @@
 """`ravine.ops`: what Keras's functions of the same names return."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import DTYPES, assert_same, name_of
 from test_keras import keras
 
 from ravine import ops
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 ONE = ("abs", "negative", "sign", "square", "ones_like", "zeros_like")
 TWO = ("add", "divide", "maximum", "minimum", "multiply", "power", "subtract")

@@ -1,8 +1,10 @@
 """The passes around a rule: every option, alone and where options meet, against the reference."""
 
-import ml_dtypes
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis", reason="needs hypothesis")
+
 from checks import (
     DTYPES,
     RULES,
@@ -19,6 +21,7 @@ from checks import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 pytestmark = ignores_missing
 
 SHAPES = [(7,), (30, 24), (), (2, 1, 5), (2100,), (0, 3)]

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tracemalloc
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import (
@@ -21,6 +20,8 @@ from checks import (
 )
 
 import ravine
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 # Where a vector loop, a block, a tile and a chunk end.
 BORDERS = [512, 2048, 16384, 2 * 16384]

@@ -3,11 +3,12 @@
 from fractions import Fraction
 from functools import partial
 
-import ml_dtypes
 import numpy as np
 import pytest
 import reference
 from checks import RULES
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 each_optimizer = pytest.mark.parametrize(

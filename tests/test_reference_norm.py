@@ -2,7 +2,6 @@
 
 import math
 
-import ml_dtypes
 import numpy as np
 import pytest
 from reference_norm import (
@@ -11,6 +10,8 @@ from reference_norm import (
     sum_of_partial_sums,
     sum_of_squares,
 )
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 
 def tree_one_by_one(elements):

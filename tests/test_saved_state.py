@@ -2,7 +2,6 @@
 
 import re
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import (
@@ -22,6 +21,8 @@ from state_checks import plain_and_everything, plain_and_scaled, scaled, steps_f
 
 import ravine
 from ravine import _saved_state
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 SHAPES = {"a/kernel": (3, 4), "b": (), "c": (70,)}
 

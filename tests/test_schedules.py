@@ -5,7 +5,6 @@ import json
 import math
 from fractions import Fraction
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import cases, raises
@@ -22,6 +21,8 @@ from ravine.schedules import (
     deserialize,
     serialize,
 )
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 EACH = [
     ExponentialDecay(0.5, 100, 0.25, name="mine"),

@@ -59,7 +59,7 @@ def test_step_that_fails_has_changed_nothing(fails_at, dynamic, error):
     random = np.random.default_rng(41)
     start = [normal(random, 3, dtype) for dtype in DTYPES]
     steps = [[normal(random, 3, np.float32) for _ in DTYPES] for _ in range(6)]
-    steps[2][1] = steps[3][1] = steps[2][3] = None
+    steps[2][1] = steps[3][1] = steps[2][-1] = None
     (w, optimizer), (same, undisturbed) = [
         ([w.copy() for w in start], Failing(**EVERYTHING)) for _ in range(2)
     ]

@@ -2,13 +2,14 @@
 
 import json
 
-import ml_dtypes
 import numpy as np
 import pytest
 from checks import DTYPES, assert_same, bits, cases, each_dtype, raises
 from own_rules import OwnSGD
 
 import ravine
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 
 class Empty(ravine.Optimizer):

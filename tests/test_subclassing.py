@@ -41,7 +41,7 @@ def steps_for(random, variables, scale, with_infinities=False):
     """Return gradients of every type; some are missing, also all through a window of three."""
     for step in range(STEPS):
         gradients = {
-            name: normal(random, w.shape, DTYPES[(step + i) % 4], scale)
+            name: normal(random, w.shape, DTYPES[(step + i) % len(DTYPES)], scale)
             for i, (name, w) in enumerate(variables.items())
         }
         if step in (2, 3):
