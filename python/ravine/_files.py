@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, TypeAlias
@@ -14,6 +15,8 @@ import numpy as np
 from ravine._arrays import Array
 
 _PIECE = 1 << 24  # bytes
+# What Unix needs, so that no child has the file, and Windows, so that no byte becomes two.
+_OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 # By key; each is called for when its turn has come to be written.
 Arrays: TypeAlias = Mapping[str, Callable[[], Array]]
@@ -41,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".ravine-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
     try:
         with open(descriptor, "w+b") as file:
             yield file
@@ -56,6 +59,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def _synchronize_folder(folder: str) -> None:
+    if sys.platform == "win32":
+        return  # folders cannot be opened there, and names are written at once
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
