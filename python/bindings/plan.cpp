@@ -18,6 +18,7 @@
 #include "bind.hpp"
 #include "cuda_arrays.hpp"
 #include "cupy_arrays.hpp"
+#include "known.hpp"
 #include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 #include "ravine/plan.hpp"
@@ -26,31 +27,6 @@ namespace py = pybind11;
 
 namespace ravine::python {
 namespace {
-
-/// A gradient on a GPU, to know it again in the next step: asking an array where it is costs more
-/// than the rest of the step.
-class KnownGradient {
- public:
-  bool is(py::handle gradient) const {
-    if (!weak_ || gradient.is_none()) return false;  // a weak reference to nothing leads to None
-#if defined(Py_GIL_DISABLED)
-    PyObject* known = nullptr;
-    PyWeakref_GetRef(weak_.ptr(), &known);
-    Py_XDECREF(known);
-    return known == gradient.ptr();
-#else
-    // The caller holds the object, so that it need not be looked at to see whether it lives.
-    return reinterpret_cast<const PyWeakReference*>(weak_.ptr())->wr_object == gradient.ptr();
-#endif
-  }
-  void remember(py::handle gradient) { weak_ = py::weakref(gradient); }
-  void forget() { weak_ = py::object(); }
-
-  TensorView view;
-
- private:
-  py::object weak_;
-};
 
 /// Where an array of NumPy is, and how many elements it has: it can shrink where it is.
 struct Memory {
@@ -80,6 +56,7 @@ class BoundPlan {
       : names_(std::move(names)),
         storage_(names_.size()),
         known_(names_.size()),
+        layouts_(names_.size()),
         plan_(bind(variables, slots, averages, accumulators)) {
     const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
       for (const py::handle array : arrays) {
@@ -113,12 +90,20 @@ class BoundPlan {
     LossScale* const moved = scale ? &*scale : nullptr;
     const auto on = reinterpret_cast<Stream>(stream);
     StepReport report;
-    if (are_last(gradients)) {
+    const auto again = [&] {
       report = plan_.step_again(rule, options, learning_rate, iteration, on, producer_, moved);
+    };
+    if (are_last(gradients)) {
+      again();
     } else {
-      with_gradients(gradients, on_missing, [&](const std::vector<TensorView>& views) {
-        report = plan_.step(rule, options, learning_rate, iteration, views, on, moved);
-      });
+      const py::list held = held_list(gradients);
+      if (look_like_last(held)) {
+        without_lock(held, again);
+      } else {
+        with_views(held, on_missing, [&](const std::vector<TensorView>& views) {
+          report = plan_.step(rule, options, learning_rate, iteration, views, on, moved);
+        });
+      }
     }
     take_scale(loss_scale, scale);
     if (report.skipped) return;
@@ -223,12 +208,9 @@ class BoundPlan {
   }
 
  private:
-  /// Calls `use` with views of the gradients and the interpreter's lock released.
-  template <class Use>
-  void with_gradients(const py::object& gradients, const py::object& on_missing, Use&& use) {
+  /// A list of our own: another thread may change the caller's while the lock is released.
+  py::list held_list(const py::object& gradients) const {
     check_variables();
-    are_bound_ = false;
-    // A list of our own: another thread may change the caller's while the lock is released.
     auto held = py::reinterpret_steal<py::list>(PySequence_List(gradients.ptr()));
     if (!held) throw py::error_already_set();
     if (held.size() != names_.size()) {
@@ -237,31 +219,53 @@ class BoundPlan {
                           "missing one. Received: " +
                           std::to_string(held.size()) + ".");
     }
+    return held;
+  }
+
+  /// Calls `use` with views of the gradients and the interpreter's lock released.
+  template <class Use>
+  void with_views(py::list held, const py::object& on_missing, Use&& use) {
+    are_bound_ = false;
     // Taken out of this object for the time of the call, which may run Python code on the way.
     std::vector<TensorView> views = std::move(views_);
     views.resize(names_.size());
     const std::size_t present = fill(held, views);
     if (present > 0 && present < names_.size() && !on_missing.is_none()) on_missing(held);
 
-    // No guard releases the lock here: at the end of the interpreter, taking it back ends a daemon
-    // thread by unwinding, which no destructor may do.
+    without_lock(std::move(held), [&] { use(std::as_const(views)); });
+    views_ = std::move(views);
+    are_bound_ = true;
+  }
+
+  /// Calls `use` with the interpreter's lock released. No guard does that: at the end of the
+  /// interpreter, taking it back ends a daemon thread by unwinding, which no destructor may do.
+  template <class Use>
+  static void without_lock(py::list held, Use&& use) {
     PyObject* const kept = held.release().ptr();
     std::exception_ptr error;
     PyThreadState* const thread = PyEval_SaveThread();
     try {
-      use(std::as_const(views));
+      use();
     } catch (...) {
       error = std::current_exception();
     }
     PyEval_RestoreThread(thread);
-    views_ = std::move(views);
     Py_DECREF(kept);
     if (error) std::rethrow_exception(error);
-    are_bound_ = true;
+  }
+
+  /// Whether these lie where those lie that the plan still holds. Only on the CPU.
+  bool look_like_last(const py::list& held) const {
+    if (is_on_gpu() || !are_bound_ || !plan_.holds_gradients()) return false;
+    for (std::size_t i = 0; i < layouts_.size(); ++i) {
+      PyObject* const gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
+      if (!layouts_[i].is_that_of(gradient)) return false;
+    }
+    return true;
   }
 
   /// Whether these are the very gradients that the plan still holds. Only on a GPU: NumPy lets an
-  /// array be resized in place.
+  /// array be changed in place.
   bool are_last(const py::object& gradients) const {
     if (!is_on_gpu() || !are_bound_ || !PyList_CheckExact(gradients.ptr()) ||
         !plan_.holds_gradients()) {
@@ -288,7 +292,7 @@ class BoundPlan {
     for (std::size_t i = 0; i < names_.size(); ++i) {
       py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       if (gradient.is_none()) {
-        known_[i].forget();
+        forget(i);
         views[i].present = false;
         continue;
       }
@@ -312,17 +316,23 @@ class BoundPlan {
         }
         gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       }
-      known_[i].forget();
+      forget(i);
       views[i] = view_of(gradient, {"Gradient", i, names_[i]}, storage_[i]);
+      if (!is_on_gpu()) layouts_[i].remember(gradient.ptr());
       ++present;
     }
     return present;
   }
 
+  void forget(std::size_t index) {
+    known_[index].forget();
+    layouts_[index].forget();
+  }
+
   template <class Repeated>
   double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
     double seconds = 0;
-    with_gradients(gradients, py::none(), [&](const std::vector<TensorView>& views) {
+    with_views(held_list(gradients), py::none(), [&](const std::vector<TensorView>& views) {
       const auto start = std::chrono::steady_clock::now();
       for (int i = 0; i < repeats; ++i) repeated(views, i);
       seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -359,8 +369,9 @@ class BoundPlan {
   std::vector<Memory> memory_;                 ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
   std::vector<ShapeStorage> storage_;
-  std::vector<KnownGradient> known_;
-  bool are_bound_ = false;  ///< what is known is what the plan holds
+  std::vector<KnownArray> known_;     ///< those on a GPU,
+  std::vector<KnownLayout> layouts_;  ///< and those of NumPy
+  bool are_bound_ = false;            ///< what is known is what the plan holds
   Stream producer_ = nullptr;
   Plan plan_;
 };

@@ -1,0 +1,70 @@
+// Gradients of the last step, to know them again in the next: asking an array what it is costs more
+// than the rest of a small step.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "ravine/tensor.hpp"
+
+namespace ravine::python {
+
+/// An array on a GPU, by its identity.
+class KnownArray {
+ public:
+  bool is(pybind11::handle gradient) const {
+    if (!weak_ || gradient.is_none()) return false;  // a weak reference to nothing leads to None
+#if defined(Py_GIL_DISABLED)
+    PyObject* known = nullptr;
+    PyWeakref_GetRef(weak_.ptr(), &known);
+    Py_XDECREF(known);
+    return known == gradient.ptr();
+#else
+    // The caller holds the object, so that it need not be looked at to see whether it lives.
+    return reinterpret_cast<const PyWeakReference*>(weak_.ptr())->wr_object == gradient.ptr();
+#endif
+  }
+  void remember(pybind11::handle gradient) { weak_ = pybind11::weakref(gradient); }
+  void forget() { weak_ = pybind11::object(); }
+
+  TensorView view;
+
+ private:
+  pybind11::object weak_;
+};
+
+/// An array of NumPy, by where it is and how it lies there: that may change under the same object,
+/// and is all that matters of another.
+class KnownLayout {
+ public:
+  bool is_that_of(PyObject* gradient) const {
+    if (!dtype_ || Py_TYPE(gradient) != type_) return false;
+    const auto* const array = pybind11::detail::array_proxy(gradient);
+    return array->data == data_ && array->descr == dtype_.ptr() &&
+           2 * static_cast<std::size_t>(array->nd) == lengths_.size() &&
+           std::equal(array->dimensions, array->dimensions + array->nd, lengths_.begin()) &&
+           std::equal(array->strides, array->strides + array->nd, lengths_.begin() + array->nd);
+  }
+  void remember(PyObject* gradient) {
+    const auto* const array = pybind11::detail::array_proxy(gradient);
+    type_ = Py_TYPE(gradient);
+    data_ = array->data;
+    lengths_.assign(array->dimensions, array->dimensions + array->nd);
+    lengths_.insert(lengths_.end(), array->strides, array->strides + array->nd);
+    if (dtype_.ptr() != array->descr) {
+      dtype_ = pybind11::reinterpret_borrow<pybind11::object>(array->descr);
+    }
+  }
+  void forget() { dtype_ = pybind11::object(); }
+
+ private:
+  const PyTypeObject* type_ = nullptr;
+  const void* data_ = nullptr;
+  pybind11::object dtype_;                  ///< none: nothing is known
+  std::vector<pybind11::ssize_t> lengths_;  ///< the shape, then the strides
+};
+
+}  // namespace ravine::python
