@@ -4,16 +4,17 @@
 //
 // ravine_hashes        prints them; so tests/cpp/hashes.txt was made
 // ravine_hashes FILE   compares them with those of a file, and prints lines that differ
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <iostream>
-#include <limits>
 #include <span>
-#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
@@ -215,8 +216,9 @@ std::string hash_of_steps(AnyRule rule, const Case& with, DType dtype) {
 
   Hash hash;
   for (const Array& array : arrays) hash.add(array.bytes());
-  if (const Nadam* const nadam = std::get_if<Nadam>(&rule))
+  if (const Nadam* const nadam = std::get_if<Nadam>(&rule)) {
     hash.add_number(nadam->momentum_product);
+  }
   hash.add_number(loss_scale.dynamic_scale);
   return hash.text();
 }
