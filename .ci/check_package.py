@@ -12,7 +12,7 @@ from pathlib import Path
 TOP = {
     *("CMakeLists.txt", "pyproject.toml", "PKG-INFO"),
     *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"),
-    *("cpp", "cuda", "python", "tests", "docs", "examples", "benchmarks"),
+    *("cpp", "cuda", "python", "tests", "docs", "examples", "benchmarks", ".ci"),
 }
 UNWANTED = (".h", ".hpp", ".cpp", ".cu", ".cuh", ".a", ".o", ".cmake", ".in", ".txt", ".pyc")
 
