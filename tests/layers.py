@@ -282,6 +282,15 @@ IMPORTS = {
     "nadam": OPTIMIZER,
     "adam": OPTIMIZER,
     "adamw": ["_learning_rate", "_options", "_settings", "adam"],
+    # Inside of frameworks, which none of the above knows.
+    "_tensors": ["_core"],
+    "keras.__init__": ["keras._optimizers"],
+    "keras._optimizers": ["_core", "keras._native"],
+    "keras._native": ["_core", "keras._copies", "keras._settings"],
+    "keras._settings": ["_core"],
+    "keras._copies": ["_core"],
+    "keras._torch_values": ["_tensors"],
+    "keras._numpy_values": ["_core"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "demo.*"],
     "bench.*": ["__init__", "bench.*"],
@@ -294,5 +303,10 @@ OTHERS = {
     "schedules.__init__": [],
     "schedules._schedule": [],
     "schedules.*": [],
+    "_tensors": ["torch", "ml_dtypes"],
+    "keras.__init__": ["keras"],
+    "keras._optimizers": ["keras"],
+    "keras._native": ["keras"],
+    "keras._torch_values": ["keras", "torch"],
 }
 DEFAULT_OTHERS = ["numpy"]

@@ -13,13 +13,15 @@ import pytest
 import ravine
 
 CLASSES = [each for each in map(vars(ravine).get, ravine.__all__) if isinstance(each, type)]
-# The demo has tests of its own.
+# The demo and what is inside of frameworks have tests of their own.
+ELSEWHERE = ("demo", "keras", "torch", "thinc", "_tensors", "__main__", "_core")
 MODULES = [
     "ravine",
     *(
         module.name
-        for module in pkgutil.walk_packages(ravine.__path__, "ravine.")
-        if not module.name.startswith(("ravine.demo", "ravine.__main__", "ravine._core"))
+        for package in (ravine, ravine.schedules)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        if module.name.removeprefix("ravine.") not in ELSEWHERE
     ),
 ]
 

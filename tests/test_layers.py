@@ -71,8 +71,10 @@ def imports(module, text):
     result = []
 
     def add(name):
-        if name == "ravine" or name.startswith("ravine."):
-            name = name.partition(".")[2] or "__init__"
+        if name != "ravine" and not name.startswith("ravine."):
+            result.append(name)
+            return
+        name = name.partition(".")[2] or "__init__"
         result.append(f"{name}.__init__" if name in packages else name)
 
     def visit(node):
