@@ -291,6 +291,9 @@ IMPORTS = {
     "keras._copies": ["_core"],
     "keras._torch_values": ["_tensors"],
     "keras._numpy_values": ["_core"],
+    "torch.__init__": ["torch._optimizers"],
+    "torch._optimizers": ["_core", "torch._native"],
+    "torch._native": ["_core", "_options", "_tensors"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "demo.*"],
     "bench.*": ["__init__", "bench.*"],
@@ -308,5 +311,7 @@ OTHERS = {
     "keras._optimizers": ["keras"],
     "keras._native": ["keras"],
     "keras._torch_values": ["keras", "torch"],
+    "torch.__init__": ["torch"],
+    "torch._native": ["torch"],
 }
 DEFAULT_OTHERS = ["numpy"]

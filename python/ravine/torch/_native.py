@@ -1,0 +1,249 @@
+"""What the optimizers for PyTorch share: groups of parameters, each with a plan of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from ravine import _core
+from ravine._options import DEFAULTS
+from ravine._tensors import TensorPlan, zeros_beside
+
+OPTIONS = {name: value for name, value in DEFAULTS.items() if name != "name"}
+
+
+class Native(torch.optim.Optimizer):
+    """Base of the optimizers: what is said here holds for all of them.
+
+    Parameters
+    ----------
+    params : iterable of parameters, of pairs of name and parameter, or of dicts
+        As ``torch.optim`` takes them. Of type float32, float64, float16 or bfloat16, dense, the
+        parameters of a group all on the CPU or all on one GPU of CUDA. The slots of 16-bit
+        parameters are float32. Each option may be set for a group.
+    lr : float
+        Learning rate; schedulers of PyTorch set it.
+    **options
+        Those of `ravine.Optimizer`, but for `name`: weight_decay, clipnorm, clipvalue,
+        global_clipnorm (of the gradients of a group), use_ema, ema_momentum,
+        ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps (calls of `step`
+        that make one update).
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown, a parameter is not of these types or a gradient is sparse.
+    ValueError
+        If a number is out of its range.
+
+    Notes
+    -----
+    Weight decay is decoupled, ``p -= p * weight_decay * lr``, in all of them. What a group counts
+    is in it, as ``iterations``, so that a parameter that had no gradient is corrected for bias like
+    the others.
+    """
+
+    _rule: ClassVar[type[_core.Rule]]
+    _numbers: ClassVar[tuple[str, ...]]
+    _counted: ClassVar[Mapping[str, float]] = {"iterations": 0}  # what a group starts with
+
+    def __init__(self, params: Any, lr: Any, numbers: Mapping[str, Any], options: Any) -> None:
+        if unknown := sorted(options.keys() - OPTIONS.keys()):
+            raise TypeError(f"Unknown arguments {unknown}. The options are {sorted(OPTIONS)}.")
+        self._bounds: list[_Bound | None] = []
+        super().__init__(params, {"lr": lr, **numbers, **OPTIONS, **options})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own, as PyTorch does."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            self._settings(group)
+            for name, start in self._counted.items():
+                group.setdefault(name, start)
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step: update the parameters in place, or accumulate.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the gradients and returns the loss.
+
+        Returns
+        -------
+        The loss that the closure returned.
+
+        Raises
+        ------
+        TypeError
+            If a gradient is sparse. Nothing has been changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        calls = []
+        for index, group in enumerate(self.param_groups):
+            bound = self._bind(index, group)
+            if any(p.grad is not None for p in bound.plan.variables):
+                grads = [
+                    None if p.grad is None else bound.plan.gradient(i, p.grad)
+                    for i, p in enumerate(bound.plan.variables)
+                ]
+                calls.append((group, bound, _rate(group), grads))
+        for group, bound, rate, grads in calls:
+            rule = bound.rule
+            self._to_rule(group, rule)
+            bound.plan.step(rule, bound.options, rate, grads)
+            self._from_rule(group, rule)
+        return loss
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take up the state of another optimizer, as PyTorch does, but in the types of the slots.
+
+        Raises
+        ------
+        ValueError
+            If it is that of another class or for other parameters. Nothing has been changed.
+        """
+        slots = []
+        groups = state_dict["param_groups"]
+        for group, own in zip(groups, self.param_groups, strict=False):
+            if missing := sorted(own.keys() - group.keys() - {"param_names"}):
+                raise ValueError(
+                    f"A group of the state has no {missing}: it is that of another optimizer than "
+                    f"{type(self).__name__} of ravine.torch."
+                )
+            for key, p in zip(group["params"], own["params"], strict=False):
+                for kind, value in state_dict["state"].get(key, {}).items():
+                    if value.shape != p.shape:
+                        raise ValueError(
+                            f"The slot {kind!r} of parameter {key} has another shape than the "
+                            f"parameter. Expected: {tuple(p.shape)}. Received: "
+                            f"{tuple(value.shape)}."
+                        )
+                    slots.append((p, kind, value))
+        super().load_state_dict(state_dict)
+        for p, kind, value in slots:
+            self.state[p][kind] = zeros_beside(p).copy_(value)
+
+    def finalize_variable_values(self) -> None:
+        """Overwrite parameters by their averages, at the end of training.
+
+        Those of groups with `use_ema` that have been updated.
+        """
+        for index, group in enumerate(self.param_groups):
+            updates = group["iterations"] // (group["gradient_accumulation_steps"] or 1)
+            if group["use_ema"] and updates:
+                plan = self._bind(index, group).plan
+                plan.overwrite_with_averages(range(len(plan.variables)))
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Let the parameters hold their averages inside a ``with`` block, to evaluate them."""
+        params = [*chain.from_iterable(group["params"] for group in self.param_groups)]
+        kept = [p.detach().clone() for p in params]
+        try:
+            self.finalize_variable_values()
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(params, kept, strict=True):
+                    p.copy_(value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._bounds = []
+
+    def _settings(self, group: Mapping[str, Any]) -> tuple[_core.Options, _core.Rule]:
+        options, rule = _core.Options(), self._rule()
+        for name in OPTIONS:
+            setattr(options, name, group[name])
+        for name in self._numbers:
+            setattr(rule, name, type(getattr(rule, name))(group[name]))
+        options.check()
+        rule.check()
+        _rate(group)
+        return options, rule
+
+    def _bind(self, index: int, group: Mapping[str, Any]) -> _Bound:
+        """Return the plan of a group as it is now, made anew if that must be."""
+        self._bounds += [None] * (index + 1 - len(self._bounds))
+        bound = self._bounds[index]
+        values = [group[name] for name in (*OPTIONS, *self._numbers)]
+        params = [p for p in group["params"] if p.requires_grad]
+        if bound is None or bound.values != values or not bound.serves(params, self.state):
+            options, rule = self._settings(group)
+            bound = self._bounds[index] = self._make(params, options, rule, values)
+        return bound
+
+    def _make(
+        self, params: list[Any], options: _core.Options, rule: _core.Rule, values: list[Any]
+    ) -> _Bound:
+        kinds = list(rule.slots)
+        kinds += ["average"] * options.use_ema
+        kinds += ["gradient_accumulator"] * ((options.gradient_accumulation_steps or 1) > 1)
+        for p in params:
+            for kind in kinds:
+                if kind not in self.state[p]:
+                    self.state[p][kind] = zeros_beside(p)
+        groups = {kind: [self.state[p][kind] for p in params] for kind in kinds}
+        plan = TensorPlan(
+            [""] * len(params),
+            params,
+            [groups[kind] for kind in rule.slots],
+            groups.get("average"),
+            groups.get("gradient_accumulator"),
+        )
+        plan.take_received()
+        plan.plan.prepare(rule)  # and wait for the slots: the first step may be on any stream
+        return _Bound(plan, options, rule, values, groups)
+
+    def _to_rule(self, group: Mapping[str, Any], rule: Any) -> None:
+        """Give a rule what its group has counted."""
+        rule.calls = group["iterations"]
+
+    def _from_rule(self, group: dict[str, Any], rule: Any) -> None:
+        group["iterations"] = rule.calls
+
+
+def _rate(group: Mapping[str, Any]) -> float:
+    rate = float(group["lr"])
+    if not math.isfinite(rate):
+        raise ValueError(f"lr must be a finite number. Received: {rate}.")
+    return rate
+
+
+class _Bound(NamedTuple):
+    """The plan of a group, with what it was made of."""
+
+    plan: TensorPlan
+    options: _core.Options
+    rule: _core.Rule
+    values: list[Any]
+    slots: dict[str, list[Any]]
+
+    def serves(self, params: list[Any], state: Mapping[Any, Any]) -> bool:
+        """Whether these are still the parameters and the slots, where they were."""
+        known = self.plan.variables
+        return (
+            len(params) == len(known)
+            and all(p is other for p, other in zip(params, known, strict=True))
+            and all(
+                state[p].get(kind) is slot
+                for kind, slots in self.slots.items()
+                for p, slot in zip(params, slots, strict=True)
+            )
+            and self.plan.is_bound()
+        )
