@@ -294,6 +294,7 @@ IMPORTS = {
     "torch.__init__": ["torch._optimizers"],
     "torch._optimizers": ["_core", "torch._native"],
     "torch._native": ["_core", "_options", "_tensors"],
+    "thinc": ["__init__", "_variables"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "demo.*"],
     "bench.*": ["__init__", "bench.*"],
@@ -313,5 +314,6 @@ OTHERS = {
     "keras._torch_values": ["keras", "torch"],
     "torch.__init__": ["torch"],
     "torch._native": ["torch"],
+    "thinc": ["thinc"],
 }
 DEFAULT_OTHERS = ["numpy"]

@@ -18,7 +18,7 @@ def test_ravine_imports_no_framework():
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [("keras", "Keras"), ("torch", "PyTorch")]
+    ("module", "name"), [("keras", "Keras"), ("torch", "PyTorch"), ("thinc", "Thinc")]
 )
 def test_missing_framework_is_named(module, name):
     done = run(f"import sys; sys.modules['{module}'] = None; import ravine.{module}")
