@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 TROUBLESHOOTING = "docs/troubleshooting.md"  # where code raises
+FRAMEWORKS = "docs/frameworks.md"  # needs them: see frameworks/test_page.py
 
 
 def read(page):

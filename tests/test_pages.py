@@ -11,7 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 from checks import OPTIMIZERS, OnGPU
-from pages import PAGES, ROOT, TROUBLESHOOTING, Program, blocks, messages, needs_gpu, read
+from pages import (
+    FRAMEWORKS,
+    PAGES,
+    ROOT,
+    TROUBLESHOOTING,
+    Program,
+    blocks,
+    messages,
+    needs_gpu,
+    read,
+)
 
 import ravine
 
@@ -24,7 +34,9 @@ def on_cpu(page):
     return [block for block in blocks(page) if not needs_gpu(block)]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if on_cpu(p) and p != TROUBLESHOOTING])
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if on_cpu(p) and p not in (TROUBLESHOOTING, FRAMEWORKS)]
+)
 # NumPy's warning is about what Keras's own variables do.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_page_runs(page, tmp_path, monkeypatch):
