@@ -9,6 +9,20 @@ pip install --quiet --disable-pip-version-check -C cmake.define.RAVINE_CUDA=OFF 
 export OMP_NUM_THREADS=1  # of each of the tests that run side by side
 KERAS_BACKEND=torch run_pytest tests/frameworks
 KERAS_BACKEND=numpy run_pytest tests/frameworks/test_keras_numpy.py
+# Every peer that is here takes part in the benchmark.
+pip install --quiet --disable-pip-version-check numba optax
+python -m ravine bench --workloads flat10 --rules sgd adam --rounds 1 --seconds 0 \
+  --json "$work/bench.json" >"$work/bench.log" || { cat "$work/bench.log"; exit 1; }
+python - "$work/bench.json" <<'PYTHON'
+import json
+import sys
+
+found = json.load(open(sys.argv[1]))
+names = {row["name"] for row in found["rows"]}
+for name in ("numpy", "numba", "torch fused", "optax", "keras torch", "keras jax", "thinc"):
+    assert name in names, (name, found["left_out"])
+print(f"bench: {len(names)} contenders, left out: {found['left_out']}")
+PYTHON
 pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
   -C cmake.define.RAVINE_CUDA=EMULATOR .
 KERAS_BACKEND=torch run_pytest tests/gpu/test_gpu_torch.py
