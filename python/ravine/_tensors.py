@@ -15,13 +15,17 @@ from ravine import _core
 
 def array_of(tensor: Any) -> Any:
     """Return what a plan takes in place of a tensor: a view of NumPy, or on a GPU of PyTorch."""
+    if not tensor.is_cuda:
+        try:
+            return tensor.numpy()
+        except (TypeError, RuntimeError):
+            pass  # for one of the reasons below
     if tensor.layout is not torch.strided:
         raise TypeError(
             f"A gradient must be dense. Received: a tensor of layout {tensor.layout}. Layers of "
             "embeddings make dense gradients with sparse=False."
         )
-    if tensor.requires_grad:
-        tensor = tensor.detach()
+    tensor = tensor.detach()
     if tensor.is_cuda:
         return tensor
     if not tensor.is_cpu:
@@ -100,10 +104,10 @@ class TensorPlan:
 
     def gradient(self, index: int, grad: Any) -> Any:
         """Return the gradient of a variable as `step` takes it."""
-        variable = self.variables[index]
-        if variable.is_cuda and grad.is_cuda and grad.stride() != variable.stride():
-            # There it has to lie in memory as its variable does.
-            grad = torch.empty_like(variable, dtype=grad.dtype, requires_grad=False).copy_(grad)
+        if grad.is_cuda and grad.layout is torch.strided:
+            variable = self.variables[index]
+            if variable.stride() != grad.stride():  # there it has to lie as its variable does
+                grad = torch.empty_like(variable, dtype=grad.dtype, requires_grad=False).copy_(grad)
         return array_of(grad)
 
     def step(

@@ -55,7 +55,7 @@ class Native(keras.optimizers.Optimizer):
         super().build(variables)
         self._positions: dict[int, int] = {}  # in the plan, by the id of the variable
         for variable in variables:
-            if not self._overwrite_variable_with_gradient(variable):
+            if not getattr(variable, "overwrite_with_gradient", False):
                 self._positions[id(variable)] = len(self._positions)
 
     def add_variable(
@@ -125,14 +125,17 @@ class Native(keras.optimizers.Optimizer):
             return
         variables = self._variables_of(grads, trainable_variables)
         grads, variables = self._filter_empty_gradients(grads, variables)
-        pairs = list(zip(grads, variables, strict=True))
-        stepped = [(g, v) for g, v in pairs if not self._overwrite_variable_with_gradient(v)]
+        stepped = [
+            (g, v)
+            for g, v in zip(grads, variables, strict=True)
+            if not getattr(v, "overwrite_with_gradient", False)
+        ]
         options, rule = self._settings()
         bound = self._bind(rule)
         rule.calls = calls = int(bound.number(self._iterations))
         if stepped:
             self._step(bound, options, rule, stepped)
-        if len(stepped) < len(pairs):
+        if len(stepped) < len(grads):
             self._overwrite_variables_directly_with_gradients(grads, variables)
         for _, variable in stepped:
             if variable.constraint is not None:

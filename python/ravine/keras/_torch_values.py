@@ -56,10 +56,10 @@ class Bound(TensorPlan):
         self._scalar_of(variable).write(number)
 
     def _scalar_of(self, variable: Any) -> _Scalar:
-        key = id(variable)
-        if key not in self._scalars:
-            self._scalars[key] = _Scalar(variable)
-        return self._scalars[key]
+        known = self._scalars.get(id(variable))
+        if known is None:
+            known = self._scalars[id(variable)] = _Scalar(variable)
+        return known
 
 
 class _Scalar:
@@ -82,8 +82,8 @@ class _Scalar:
         return self._known
 
     def write(self, number: float) -> None:
-        tensor = self._tensor.detach()
-        tensor.fill_(number)
+        tensor = self._tensor
+        (tensor.detach() if tensor.requires_grad else tensor).fill_(number)
         if not tensor.is_cpu:
             self._known = torch.tensor(number, dtype=tensor.dtype, device="cpu").item()
             self._version = tensor._version
