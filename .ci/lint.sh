@@ -10,7 +10,7 @@ ruff format --check --no-cache . .ci/gpu
 ruff check --no-cache . .ci/gpu
 mypy --strict --cache-dir "$work/mypy"
 
-mapfile -t sources < <(find cpp cuda python/bindings tests examples -name '*.[ch]pp' -o -name '*.cu' \
+mapfile -t sources < <(find cpp cuda python/bindings tests examples benchmarks -name '*.[ch]pp' -o -name '*.cu' \
   -o -name '*.cuh' | sort)
 clang-format --dry-run -Werror "${sources[@]}"
 

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The instructions of a step, by callgrind: a change that costs more than 2 % must say so.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/common.sh"
+use_venv tools cmake ninja
+counts=$root/benchmarks/instructions/counts.json program=$work/instructions/instructions
+
+{
+  cmake -S "$root/benchmarks/instructions" -B "$work/instructions" -G Ninja -DRAVINE_CUDA=OFF \
+    -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+  cmake --build "$work/instructions"
+} >"$work/instructions.log" 2>&1 || { cat "$work/instructions.log"; exit 1; }
+if [[ ${1:-} == --write ]]; then
+  python "$here/check_instructions.py" "$program" "$counts" --write
+  exit
+fi
+result=$(python "$here/check_instructions.py" "$program" "$counts")
+echo "$result"
+[[ $result == *"not compared"* ]] && exit
+# The check is shown to fail, too: if a step had taken 4 % less before.
+sed -E 's/("sgd, 65536 elements": )[0-9]+/\1320000/' "$counts" >"$work/fewer.json"
+if python "$here/check_instructions.py" "$program" "$work/fewer.json" >/dev/null 2>&1; then
+  echo "instructions: a step that became slower is not found" >&2
+  exit 1
+fi
