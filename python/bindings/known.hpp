@@ -1,18 +1,43 @@
-// Gradients of the last step, to know them again in the next: asking an array what it is costs more
-// than the rest of a small step.
+// Arrays as they were before, to know them again: asking one what it is costs more than the rest of
+// a small step.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 #include "ravine/tensor.hpp"
 
 namespace ravine::python {
 
-/// An array on a GPU, by its identity.
+/// The memory of a variable of NumPy, which can be taken from it, made smaller or read-only.
+class KnownMemory {
+ public:
+  explicit KnownMemory(PyObject* variable)
+      : data_(pybind11::detail::array_proxy(variable)->data), size_(size_of(variable)) {}
+
+  bool is_writable_in(PyObject* variable) const {
+    const auto* const array = pybind11::detail::array_proxy(variable);
+    return array->data == data_ && size_of(variable) == size_ &&
+           (array->flags & pybind11::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0;
+  }
+
+ private:
+  static pybind11::ssize_t size_of(PyObject* variable) {
+    const auto* const array = pybind11::detail::array_proxy(variable);
+    return std::accumulate(array->dimensions, array->dimensions + array->nd, pybind11::ssize_t{1},
+                           std::multiplies<>());
+  }
+
+  const void* data_;
+  pybind11::ssize_t size_;
+};
+
+/// A gradient on a GPU, by its identity.
 class KnownArray {
  public:
   bool is(pybind11::handle gradient) const {
@@ -36,8 +61,8 @@ class KnownArray {
   pybind11::object weak_;
 };
 
-/// An array of NumPy, by where it is and how it lies there: that may change under the same object,
-/// and is all that matters of another.
+/// A gradient of NumPy, by where it is and how it lies there: that may change under the same
+/// object, and is all that matters of another.
 class KnownLayout {
  public:
   bool is_that_of(PyObject* gradient) const {

@@ -6,8 +6,6 @@
 #include <chrono>
 #include <deque>
 #include <exception>
-#include <functional>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,17 +25,6 @@ namespace py = pybind11;
 
 namespace ravine::python {
 namespace {
-
-/// Where an array of NumPy is, and how many elements it has: it can shrink where it is.
-struct Memory {
-  const void* data;
-  py::ssize_t size;
-};
-
-py::ssize_t size_of(const py::detail::PyArray_Proxy& array) {
-  return std::accumulate(array.dimensions, array.dimensions + array.nd, py::ssize_t{1},
-                         std::multiplies<>());
-}
 
 std::optional<LossScale> copied(const LossScale* scale) {
   return scale == nullptr ? std::nullopt : std::optional(*scale);
@@ -69,8 +56,7 @@ class BoundPlan {
     if (accumulators) keep(state_, *accumulators);
     if (is_on_gpu()) return;
     for (const py::object& variable : variables_) {
-      const auto array = py::reinterpret_borrow<py::array>(variable);
-      memory_.push_back({array.data(), array.size()});
+      memory_.emplace_back(variable.ptr());
     }
   }
 
@@ -198,9 +184,7 @@ class BoundPlan {
   /// NumPy lets an array be resized or made read-only behind our back.
   void check_variables() const {
     for (std::size_t i = 0; i < memory_.size(); ++i) {
-      const auto* const array = py::detail::array_proxy(variables_[i].ptr());
-      if (array->data != memory_[i].data || size_of(*array) != memory_[i].size ||
-          (array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) {
+      if (!memory_[i].is_writable_in(variables_[i].ptr())) {
         throw ArgumentError(Which{"Variable", i, names_[i]}.text() +
                             " was resized or made read-only after build(). Make a new optimizer.");
       }
@@ -366,7 +350,7 @@ class BoundPlan {
 
   std::vector<std::string> names_;
   std::vector<py::object> variables_, state_;  ///< kept alive
-  std::vector<Memory> memory_;                 ///< of the variables, when they were bound
+  std::vector<KnownMemory> memory_;            ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
   std::vector<ShapeStorage> storage_;
   std::vector<KnownArray> known_;     ///< those on a GPU,
