@@ -73,9 +73,11 @@ class KnownLayout {
            std::equal(array->dimensions, array->dimensions + array->nd, lengths_.begin()) &&
            std::equal(array->strides, array->strides + array->nd, lengths_.begin() + array->nd);
   }
-  void remember(PyObject* gradient) {
-    const auto* const array = pybind11::detail::array_proxy(gradient);
-    type_ = Py_TYPE(gradient);
+  /// Nothing, if it is no array of NumPy.
+  void remember(pybind11::handle gradient) {
+    if (!pybind11::isinstance<pybind11::array>(gradient)) return;
+    const auto* const array = pybind11::detail::array_proxy(gradient.ptr());
+    type_ = Py_TYPE(gradient.ptr());
     data_ = array->data;
     lengths_.assign(array->dimensions, array->dimensions + array->nd);
     lengths_.insert(lengths_.end(), array->strides, array->strides + array->nd);

@@ -302,7 +302,7 @@ class BoundPlan {
       }
       forget(i);
       views[i] = view_of(gradient, {"Gradient", i, names_[i]}, storage_[i]);
-      if (!is_on_gpu()) layouts_[i].remember(gradient.ptr());
+      if (!is_on_gpu()) layouts_[i].remember(gradient);
       ++present;
     }
     return present;
