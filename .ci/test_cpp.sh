@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The C++ tests: a Release build without warnings, with a look at its symbols and instructions; then a
-# Debug build with ThreadSanitizer. With the other sanitizers test_emulator.sh runs them.
+# The C++ tests: a Release build without warnings, with a look at its symbols and instructions; then
+# with ThreadSanitizer. With the other sanitizers test_emulator.sh runs them.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 use_venv tools cmake ninja
 
@@ -11,7 +11,7 @@ run_tests release
 "$root/.ci/check_assembly.sh" "$work/release"
 "$root/.ci/check_flags.sh" "$work/release"
 
-echo "Debug, ThreadSanitizer"
-build thread -DCMAKE_BUILD_TYPE=Debug -DRAVINE_TESTS=ON -DRAVINE_SANITIZE=thread
+echo "ThreadSanitizer"
+build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRAVINE_TESTS=ON -DRAVINE_SANITIZE=thread
 # By default it ends a child of a process with threads that starts threads of its own.
 TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" run_tests thread
