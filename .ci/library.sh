@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The C++ library as others use it: installed static and shared by GCC and clang, and with CUDA, found
-# by CMake and pkg-config, or made part of another project; C++20 and C++23. No Python is asked for.
+# The C++ library as others use it: installed static and shared by GCC and clang, found by CMake and
+# pkg-config, or made part of another project; C++20 and C++23. No Python is asked for.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
 use_venv tools cmake ninja
@@ -36,6 +36,10 @@ install_library() {
   run_quietly cmake --install "$work/$1"
   # Moved, since no file may say where it was.
   mv "$work/installed" "$work/$1_prefix"
+  if grep -rIl -e "$work" -e "$root" "$work/$1_prefix"; then
+    echo "library: the files above name folders of this machine" >&2
+    return 1
+  fi
 }
 
 # use SOURCE BUILD COMPILER STANDARD [OPTION...]: configures and builds a project.
@@ -78,20 +82,16 @@ use_pkg_config() {
   fi
 }
 
-# ask NAME COMPONENT: a project that needs a component.
-ask() {
-  mkdir -p "$work/ask"
-  printf '%s\n' 'cmake_minimum_required(VERSION 3.25)' 'project(ask LANGUAGES CXX)' \
-    "find_package(ravine CONFIG REQUIRED COMPONENTS cpu $2)" >"$work/ask/CMakeLists.txt"
-  cmake -S "$work/ask" -B "$work/ask/build" -G Ninja --fresh \
-    -DCMAKE_PREFIX_PATH="$work/$1_prefix" >"$work/ask.log" 2>&1
-}
-
 # refuses COMPONENT TEXT: find_package says why it does not find it.
 refuses() {
-  if ask gcc_static "$1" || ! tr -s ' \n' ' ' <"$work/ask.log" | grep -qF "$2"; then
+  mkdir -p "$work/refused"
+  printf '%s\n' 'cmake_minimum_required(VERSION 3.25)' 'project(refused LANGUAGES CXX)' \
+    "find_package(ravine CONFIG REQUIRED COMPONENTS cpu $1)" >"$work/refused/CMakeLists.txt"
+  if cmake -S "$work/refused" -B "$work/refused/build" -G Ninja --fresh \
+    -DCMAKE_PREFIX_PATH="$work/gcc_static_prefix" >"$work/library.log" 2>&1 ||
+    ! tr -s ' \n' ' ' <"$work/library.log" | grep -qF "$2"; then
     echo "library: expected of COMPONENTS $1: $2" >&2
-    cat "$work/ask.log"
+    cat "$work/library.log"
     return 1
   fi
 }
@@ -103,10 +103,6 @@ install_library gcc_static OFF g++
 install_library gcc_shared ON g++
 install_library clang_static OFF clang++ -DCMAKE_CXX_STANDARD=23
 install_library clang_shared ON clang++ -DCMAKE_CXX_STANDARD=23
-if grep -rIl -e "$work" -e "$root" "$work"/{gcc,clang}_{static,shared}_prefix; then
-  echo "library: the files above name folders of this machine" >&2
-  exit 1
-fi
 "$here/check_exports.sh" "$work/gcc_shared_prefix/lib/libravine.so"
 "$here/check_exports.sh" "$work/clang_shared_prefix/lib/libravine.so"
 "$here/check_flags.sh" "$work"/{gcc,clang}_{static,shared}
@@ -141,16 +137,3 @@ if ! grep -qx 'CMAKE_BUILD_TYPE:STRING=' "$work/untouched/CMakeCache.txt" ||
   echo "library: add_subdirectory changes the project that it is part of" >&2
   exit 1
 fi
-
-# With CUDA, for one architecture: its runtime is found and linked, and neither the language nor a GPU
-# is asked for.
-(
-  source "$here/cuda_tools.sh"
-  use_venv cuda_tools build cmake ninja
-  use_nvcc
-  install_library cuda OFF g++ -DRAVINE_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=90
-  run_quietly ask cuda cuda
-  use_installed cuda g++ 20
-  use_pkg_config cuda g++ c++20
-  "$work/programs_cuda/tour" | grep 'CUDA built in'
-)
