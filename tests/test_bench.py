@@ -187,7 +187,8 @@ def test_table_and_who_leads():
     assert list(report.leads(rows)) == [
         "Ahead of ravine: ahead, flat10 sgd plain float32 2 threads: 0.50"
     ]
-    assert list(report.leads(rows[:3])) == ["No peer was ahead in any case."]
+    assert list(report.leads(rows[:4])) == ["No peer was ahead in any case."]
+    assert list(report.leads(rows[:3])) == []
     assert list(report.table([])) == []
     assert list(report.reasons({"numba": "not installed: numba"})) == [
         "Left out: numba: not installed: numba"

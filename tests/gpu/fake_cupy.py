@@ -140,7 +140,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801
 
     def _view(self, host):
         if host.size and not np.may_share_memory(host, self._host):
-            raise NotImplementedError("This would be a copy: make a contiguous one first.")
+            raise ValueError("This would be a copy: make a contiguous one first.")
         return ndarray(host, self._memory)
 
 

@@ -57,12 +57,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 def leads(rows: Sequence[Row]) -> Iterator[str]:
     """Say where another was faster, in the middle half of the rounds."""
-    ahead = [
-        row
-        for row in rows
-        if row["suite"] == "peers" and row["name"] not in _OWN and row["to_ravine"][2] < 1
-    ]
-    if not ahead:
+    others = [row for row in rows if row["suite"] == "peers" and row["name"] not in _OWN]
+    ahead = [row for row in others if row["to_ravine"][2] < 1]
+    if others and not ahead:
         yield "No peer was ahead in any case."
     for row in ahead:
         yield f"Ahead of ravine: {row['name']}, {' '.join(_key(row))}: {row['to_ravine'][1]:.2f}"
