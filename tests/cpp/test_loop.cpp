@@ -2,87 +2,16 @@
 // a vector, against a plain loop, and nothing written outside.
 #include <gtest/gtest.h>
 
-#include <memory>
-#include <string>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "backends.hpp"
 #include "cpu/floating_point.hpp"
-#include "guarded.hpp"
-#include "plain_step.hpp"
+#include "guarded_row.hpp"
 
 namespace ravine::test {
 namespace {
-
-/// The update that all make, and the rules as they are then.
-constexpr std::int64_t update = 3;
-const std::vector<AnyRule> advanced_rules = [] {
-  std::vector<AnyRule> result = rules;
-  for (AnyRule& rule : result) {
-    for (std::int64_t t = 1; t <= update; ++t) plain_advance(rule, t);
-  }
-  return result;
-}();
-
-/// The widest vector, in elements.
-template <class T>
-constexpr std::size_t lanes = 64 / sizeof(T);
-
-template <class T>
-constexpr DType dtype_of = sizeof(T) == 8 ? DType::float64 : DType::float32;
-
-/// A variable in guarded memory, its arrays at different places within a vector.
-template <class T>
-struct GuardedRow {
-  std::vector<std::unique_ptr<Guarded<T>>> arrays;  ///< w, g, average, accumulator, slots
-  std::vector<Axis> axes;                           ///< of w and g, where they are strided
-  Row row;
-
-  GuardedRow(std::size_t size, std::size_t shift, std::size_t slot_count, unsigned seed = 1) {
-    for (std::size_t k = 0; k < 4 + slot_count; ++k) {
-      std::vector<T> values = random_values<T>(size, seed + static_cast<unsigned>(k));
-      // A mean square is not negative, and not below the square of the mean.
-      if (k >= 4) {
-        for (T& value : values) value = value * value;
-      }
-      arrays.push_back(std::make_unique<Guarded<T>>(values, (shift + 5 * k) % lanes<T>));
-    }
-    row.w = {bytes(0), nullptr, 0, dtype_of<T>};
-    row.g = {bytes(1), nullptr, 0, dtype_of<T>};
-    row.average = arrays[2]->data();
-    row.accumulator = arrays[3]->data();
-    for (std::size_t k = 0; k < slot_count; ++k) row.slots[k] = arrays[4 + k]->data();
-    row.size = static_cast<std::int64_t>(size);
-    row.updates = true;
-  }
-
-  std::byte* bytes(std::size_t k) { return reinterpret_cast<std::byte*>(arrays[k]->data()); }
-
-  PlainVariable<T> plain() const {
-    PlainVariable<T> result(arrays[0]->values(), arrays.size() - 4);
-    for (std::size_t k = 4; k < arrays.size(); ++k) result.slots[k - 4] = arrays[k]->values();
-    result.average = arrays[2]->values();
-    result.accumulator = arrays[3]->values();
-    return result;
-  }
-
-  bool equals(const PlainVariable<T>& expected) const {
-    bool result = same_bits(arrays[0]->values(), expected.w) &&
-                  same_bits(arrays[2]->values(), expected.average) &&
-                  same_bits(arrays[3]->values(), expected.accumulator);
-    for (std::size_t k = 4; k < arrays.size(); ++k) {
-      result = result && same_bits(arrays[k]->values(), expected.slots[k - 4]);
-    }
-    return result;
-  }
-
-  bool intact() const {
-    for (const auto& array : arrays) {
-      if (!array->intact()) return false;
-    }
-    return true;
-  }
-};
 
 template <class T>
 class Loop : public testing::Test {
@@ -92,33 +21,6 @@ class Loop : public testing::Test {
 
 using Types = testing::Types<float, double>;
 TYPED_TEST_SUITE(Loop, Types);
-
-/// One update by the rule alone, with or without an average.
-template <class T>
-PlainVariable<T> plain_update(const AnyRule& rule, const Passes& passes, const GuardedRow<T>& row,
-                              double clip_factor = 1.0) {
-  PlainVariable<T> result = row.plain();
-  const std::vector<T> gradient = row.arrays[1]->values();
-  const PlainRule<T> apply = plain_rule<T>(rule, 0.01, update);
-  const T mu = T(passes.ema_momentum), rest = T(1 - passes.ema_momentum);
-  for (std::size_t i = 0; i < gradient.size(); ++i) {
-    T g = gradient[i] * T(passes.gradient_scale);
-    if (passes.accumulated > 1) {
-      g = (g + result.accumulator[i]) / T(passes.accumulated);
-      result.accumulator[i] = 0;
-    }
-    g = g * T(clip_factor);
-    if (g < -T(passes.clip_value)) g = -T(passes.clip_value);
-    if (g > T(passes.clip_value)) g = T(passes.clip_value);
-    if (passes.decay != 0) result.w[i] = result.w[i] - result.w[i] * T(passes.decay);
-    apply(result.w[i], g, result.slots, i);
-    if (!passes.averages) continue;
-    T& mean = result.average[i];
-    mean = passes.average_starts ? result.w[i] : mu * mean + rest * result.w[i];
-    if (passes.overwrites) result.w[i] = mean;
-  }
-  return result;
-}
 
 TYPED_TEST(Loop, EqualsPlainLoopAtEveryTailAndPlace) {
   using T = TypeParam;
@@ -157,26 +59,6 @@ TYPED_TEST(Loop, EqualsPlainLoopAcrossBlocksAndChunks) {
       }
     }
   }
-}
-
-/// All combinations that take another way through the loop.
-std::vector<Passes> all_passes() {
-  std::vector<Passes> result;
-  for (int bits = 0; bits < 64; ++bits) {
-    Passes passes;
-    if (bits & 1) passes.gradient_scale = 1.0 / 3;
-    if (bits & 2) passes.accumulated = 3;
-    if (bits & 4) passes.clip_value = 0.25;
-    if (bits & 8) passes.decay = 0.01;
-    passes.averages = (bits & 16) != 0;
-    passes.overwrites = (bits & 48) == 48;
-    result.push_back(passes);
-    if (passes.averages) {
-      passes.average_starts = true;
-      result.push_back(passes);
-    }
-  }
-  return result;
 }
 
 TYPED_TEST(Loop, MakesAllPassesInTheirOrder) {
@@ -323,50 +205,6 @@ TYPED_TEST(Loop, StreamsThroughTheArraysOfAnUpdate) {
   }
 }
 
-TYPED_TEST(Loop, SumsSquaresByTheFixedTree) {
-  using T = TypeParam;
-  for (const cpu::Backend* const backend : backends()) {
-    for (const std::size_t size :
-         {1,   2,   3,   4,   5,    31,   32,   33,   64,    65,    127,
-          128, 129, 255, 500, 2047, 2048, 2049, 5000, 16384, 16385, 40000}) {
-      for (const double scale : {1.0, 1.0 / 3}) {
-        Passes passes;
-        passes.gradient_scale = scale;
-        GuardedRow<T> row(size, size % lanes<T>, 0);
-        std::vector<T> g = row.arrays[1]->values();
-        for (T& value : g) value = value * T(scale);
-        const Job job({row.row});
-        std::vector<double> tiles(static_cast<std::size_t>(job.chunks.tiles), -1.0);
-        backend->sum_squares(passes, job.work(), tiles.data());
-        ASSERT_TRUE(same_bits(tiles, plain_tiles(g))) << backend->name << " " << size;
-        ASSERT_TRUE(row.intact());
-      }
-    }
-  }
-}
-
-TYPED_TEST(Loop, SumsSquaresOfAccumulatedMeans) {
-  using T = TypeParam;
-  for (const cpu::Backend* const backend : backends()) {
-    for (const std::size_t size : {1, 130, 2049, 20000}) {
-      Passes passes;
-      passes.gradient_scale = 1.0 / 3;
-      passes.accumulated = 3;
-      GuardedRow<T> row(size, 1, 0);
-      std::vector<T> g = row.arrays[1]->values();
-      for (std::size_t i = 0; i < size; ++i) {
-        g[i] = (g[i] * T(passes.gradient_scale) + row.arrays[3]->data()[i]) / T(3);
-      }
-      const std::vector<T> before = row.arrays[3]->values();
-      const Job job({row.row});
-      std::vector<double> tiles(static_cast<std::size_t>(job.chunks.tiles), -1.0);
-      backend->sum_squares(passes, job.work(), tiles.data());
-      ASSERT_TRUE(same_bits(tiles, plain_tiles(g))) << backend->name << " " << size;
-      ASSERT_TRUE(same_bits(before, row.arrays[3]->values()));
-    }
-  }
-}
-
 TYPED_TEST(Loop, PassesOnNanInfinityAndSubnormals) {
   using T = TypeParam;
   using Limits = std::numeric_limits<T>;
@@ -404,36 +242,6 @@ TYPED_TEST(Loop, PassesOnNanInfinityAndSubnormals) {
           ASSERT_TRUE(same) << backend->name << " " << i << ": " << found[i] << ", expected "
                             << expected.w[i];
         }
-      }
-    }
-  }
-}
-
-TEST(LoopOfSixteenBits, RoundsTheVariableOnceAndKeepsSlotsWide) {
-  // Gradients of every type; the conversions themselves are tested in test_convert.cpp.
-  for (const cpu::Backend* const backend : backends()) {
-    for (std::size_t size = 0; size < 70; ++size) {
-      std::vector<std::uint16_t> w(size), g(size);
-      std::vector<float> velocity(size), wide(size), expected_velocity(size);
-      for (std::size_t i = 0; i < size; ++i) {
-        w[i] = static_cast<std::uint16_t>(0x3c00 + 37 * i);  // from 1 up
-        g[i] = static_cast<std::uint16_t>(0x3800 + 11 * i);  // from 0.5 up
-      }
-      std::vector<std::uint16_t> unchanged = w;
-      Row row;
-      row.w = {reinterpret_cast<std::byte*>(w.data()), nullptr, 0, DType::float16};
-      row.g = {reinterpret_cast<std::byte*>(g.data()), nullptr, 0, DType::float16};
-      row.slots[0] = velocity.data();
-      row.size = static_cast<std::int64_t>(size);
-      row.updates = true;
-      const Job job({row});
-      backend->run(SGD{.momentum = 0.9}, 0.0001, 1, Passes{}, job.work());
-      // By hand: float16 has 10 bits of fraction; near 1 a step of 5e-5 is below half a unit.
-      for (std::size_t i = 0; i < size && i < 4; ++i) EXPECT_EQ(w[i], unchanged[i]);
-      for (std::size_t i = 0; i < size; ++i) {
-        const int exponent = g[i] >> 10;
-        const float value = std::ldexp(static_cast<float>(1024 + (g[i] & 1023)), exponent - 25);
-        EXPECT_EQ(velocity[i], -(value * 0.0001f)) << backend->name;
       }
     }
   }
