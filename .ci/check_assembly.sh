@@ -30,8 +30,8 @@ $0 ~ "divp[sd] .*" width { packed_division = 1 }
 END {
   finish()
   if (fused) print fused " fused multiply-adds"
-  # Two types, with and without an average, and at least five formulas with a root.
-  if (loops < 20) print "only " loops + 0 " loops with a square root"
+  # Three types, with and without an average, and at least five formulas with a root.
+  if (loops < 30) print "only " loops + 0 " loops with a square root"
 }
 AWK
 

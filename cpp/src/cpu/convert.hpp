@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -15,21 +16,47 @@
 namespace ravine::cpu {
 namespace {
 
+/// The 16-bit types, told apart. Enumerations: of structures compilers make scalar code.
+enum class Float16 : std::uint16_t {};
+enum class Bfloat16 : std::uint16_t {};
+
+/// One element to the type of the arithmetic, and back.
+template <class T, class Raw>
+inline T widened(Raw raw) {
+  if constexpr (std::is_same_v<Raw, Float16>) {
+    return static_cast<T>(from_float16(static_cast<std::uint16_t>(raw)));
+  } else if constexpr (std::is_same_v<Raw, Bfloat16>) {
+    return static_cast<T>(from_bfloat16(static_cast<std::uint16_t>(raw)));
+  } else {
+    return static_cast<T>(raw);
+  }
+}
+template <class Raw, class T>
+inline Raw rounded(T value) {
+  if constexpr (std::is_same_v<Raw, Float16>) {
+    return static_cast<Raw>(to_float16(static_cast<float>(value)));
+  } else if constexpr (std::is_same_v<Raw, Bfloat16>) {
+    return static_cast<Raw>(to_bfloat16(static_cast<float>(value)));
+  } else {
+    return static_cast<Raw>(value);
+  }
+}
+
 /// Widens or rounds `count` raw elements of type `dtype` to `values`.
 template <class T>
 void load(DType dtype, const std::byte* raw, std::int64_t count, T* values) {
-  const auto each = [&]<class Raw>(Raw, auto&& convert) {
+  const auto each = [&]<class Raw>(Raw) {
     const Raw* const in = reinterpret_cast<const Raw*>(raw);
 #pragma omp simd
-    for (std::int64_t i = 0; i < count; ++i) values[i] = convert(in[i]);
+    for (std::int64_t i = 0; i < count; ++i) values[i] = widened<T>(in[i]);
   };
   switch (dtype) {
     case DType::float32:
-      return each(float{}, [](float x) { return static_cast<T>(x); });
+      return each(float{});
     case DType::float64:
-      return each(double{}, [](double x) { return static_cast<T>(x); });
+      return each(double{});
     case DType::bfloat16:
-      return each(std::uint16_t{}, [](auto x) { return static_cast<T>(from_bfloat16(x)); });
+      return each(Bfloat16{});
     case DType::float16:
       break;
   }
@@ -46,24 +73,24 @@ void load(DType dtype, const std::byte* raw, std::int64_t count, T* values) {
   raw += 2 * done;
   values += done;
   count -= done;
-  each(std::uint16_t{}, [](auto x) { return static_cast<T>(from_float16(x)); });
+  each(Float16{});
 }
 
 /// Rounds `count` values to raw elements of type `dtype`.
 template <class T>
 void store(DType dtype, const T* values, std::int64_t count, std::byte* raw) {
-  const auto each = [&]<class Raw>(Raw, auto&& convert) {
+  const auto each = [&]<class Raw>(Raw) {
     Raw* const out = reinterpret_cast<Raw*>(raw);
 #pragma omp simd
-    for (std::int64_t i = 0; i < count; ++i) out[i] = convert(values[i]);
+    for (std::int64_t i = 0; i < count; ++i) out[i] = rounded<Raw>(values[i]);
   };
   switch (dtype) {
     case DType::float32:
-      return each(float{}, [](T x) { return static_cast<float>(x); });
+      return each(float{});
     case DType::float64:
-      return each(double{}, [](T x) { return static_cast<double>(x); });
+      return each(double{});
     case DType::bfloat16:
-      return each(std::uint16_t{}, [](T x) { return to_bfloat16(static_cast<float>(x)); });
+      return each(Bfloat16{});
     case DType::float16:
       break;
   }
@@ -81,7 +108,7 @@ void store(DType dtype, const T* values, std::int64_t count, std::byte* raw) {
   raw += 2 * done;
   values += done;
   count -= done;
-  each(std::uint16_t{}, [](T x) { return to_float16(static_cast<float>(x)); });
+  each(Float16{});
 }
 
 }  // namespace

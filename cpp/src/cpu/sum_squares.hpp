@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "chunks.hpp"
+#include "convert.hpp"
 #include "prefetch.hpp"
 
 namespace ravine::cpu {
@@ -31,7 +32,7 @@ struct Tile {
   void add_row(const T* g, std::int64_t count) {
 #pragma omp simd
     for (std::int64_t lane = 0; lane < count; ++lane) {
-      const double x = static_cast<double>(g[lane]);
+      const double x = widened<double>(g[lane]);
       sum[lane] += x * x;
     }
   }
