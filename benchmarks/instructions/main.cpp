@@ -2,6 +2,7 @@
 // however busy the machine is. `.ci/check_instructions.py` runs it and compares.
 #include <valgrind/callgrind.h>
 
+#include <bit>
 #include <cstdint>
 #include <iostream>
 #include <string>
@@ -26,9 +27,16 @@ const std::pair<std::string, AnyRule> rules[] = {
     {"adam amsgrad", Adam{.amsgrad = true}},
 };
 
+struct Model {
+  std::string name;
+  std::vector<std::int64_t> sizes;
+  DType dtype = DType::float32;
+};
+
 /// What a step costs an element, and what it costs an array.
-const std::pair<std::string, std::vector<std::int64_t>> models[] = {
+const Model models[] = {
     {"65536 elements", {65536}},
+    {"65536 elements of bfloat16", {65536}, DType::bfloat16},
     {"1000 arrays", std::vector<std::int64_t>(1000, 16)},
 };
 
@@ -43,16 +51,21 @@ Options all_options() {
 /// Arrays of a model, all of one value.
 class Arrays {
  public:
-  Arrays(const std::vector<std::int64_t>& sizes, float value) {
+  Arrays(const std::vector<std::int64_t>& sizes, float value, DType dtype = DType::float32)
+      : dtype_(dtype) {
+    // The same value twice, if there are 16 bits: half of each array is used then.
+    const auto bits = std::bit_cast<std::uint32_t>(value) >> 16;
+    if (dtype == DType::bfloat16) value = std::bit_cast<float>(bits << 16 | bits);
     for (const std::int64_t size : sizes) {
       values_.emplace_back(static_cast<std::size_t>(size), value);
     }
   }
   TensorView view(std::size_t i) {
-    return {values_[i].data(), static_cast<std::int64_t>(values_[i].size())};
+    return {values_[i].data(), static_cast<std::int64_t>(values_[i].size()), dtype_};
   }
 
  private:
+  DType dtype_;
   std::vector<std::vector<float>> values_;
 };
 
@@ -60,9 +73,9 @@ std::size_t slot_count(const AnyRule& rule) {
   return std::visit([](const auto& each) { return each.slots().size(); }, rule);
 }
 
-void count(const std::string& name, AnyRule rule, const std::vector<std::int64_t>& sizes,
-           const Options& options) {
-  Arrays w(sizes, 1.0f), g(sizes, 0.001f), average(sizes, 0.0f);
+void count(const std::string& name, AnyRule rule, const Model& model, const Options& options) {
+  const std::vector<std::int64_t>& sizes = model.sizes;
+  Arrays w(sizes, 1.0f, model.dtype), g(sizes, 0.001f, model.dtype), average(sizes, 0.0f);
   std::vector<Arrays> slots(slot_count(rule), Arrays(sizes, 0.0f));
   std::vector<Variable> variables;
   std::vector<TensorView> gradients;
@@ -88,10 +101,10 @@ int main() {
   set_num_threads(1);
   std::cout << __VERSION__ << ' ' << instruction_set() << '\n';
   for (const auto& [rule_name, rule] : rules) {
-    for (const auto& [model_name, sizes] : models) {
-      const std::string name = rule_name + ", " + model_name;
-      count(name, rule, sizes, {});
-      count(name + ", options", rule, sizes, all_options());
+    for (const Model& model : models) {
+      const std::string name = rule_name + ", " + model.name;
+      count(name, rule, model, {});
+      count(name + ", options", rule, model, all_options());
     }
   }
 }
