@@ -34,7 +34,7 @@ SINGLY: dict[str, dict[str, Any]] = {
     "use_ema": {"use_ema": True, "ema_momentum": EMA},
     "together": TOGETHER,
 }
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Case:
         Key of `RULES`.
     option : str
         Key of `SINGLY`.
-    dtype : {"float32", "bfloat16"}
+    dtype : {"float32", "bfloat16", "float16"}
         Of variables and gradients.
     shapes : list of tuple of int, optional
         In place of those of the workload.
@@ -76,7 +76,7 @@ class Case:
 
     def arrays(self) -> tuple[list[Any], list[Any]]:
         """Make variables and gradients; variables stay ordinary numbers for many steps."""
-        dtype = np.dtype(self.dtype) if self.dtype == "float32" else _bfloat16()
+        dtype = _bfloat16() if self.dtype == "bfloat16" else np.dtype(self.dtype)
         random = np.random.default_rng(0)
 
         def draw(low: float, high: float) -> list[Any]:
