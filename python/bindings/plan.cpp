@@ -63,10 +63,13 @@ class BoundPlan {
   /// One call of `apply`. `on_missing` is called, if it is not None, with the gradients when some
   /// are missing, before anything is written. Counts the step, so that no interrupt can come
   /// between. On a GPU the step is put on `stream`, and waits for `producer`, the stream on which
-  /// CuPy's arrays are made. With a loss scale, a step that is left out is not counted.
+  /// CuPy's arrays are made. With a loss scale, a step that is left out is not counted. That is
+  /// optional: of a plain pointer pybind11 asks None whether it comes from another module, which
+  /// takes longer than all else of a small step.
   void step(BoundRule& bound, const Options& live_options, double learning_rate,
             const py::object& gradients, const py::object& on_missing, std::uintptr_t stream,
-            std::optional<std::uintptr_t> producer, LossScale* loss_scale) {
+            std::optional<std::uintptr_t> producer, std::optional<LossScale*> optional_scale) {
+    LossScale* const loss_scale = optional_scale.value_or(nullptr);
     producer_ = reinterpret_cast<Stream>(producer.value_or(stream));
     // By value: another thread may set something while this one steps.
     AnyRule rule = bound.rule;
@@ -370,7 +373,7 @@ void bind_plan(py::module_& module) {
            py::arg("accumulators"))
       .def("step", &BoundPlan::step, py::arg("rule"), py::arg("options"), py::arg("learning_rate"),
            py::arg("gradients"), py::arg("on_missing"), py::arg("stream") = 0,
-           py::arg("producer") = py::none(), py::arg("loss_scale") = nullptr)
+           py::arg("producer") = py::none(), py::arg("loss_scale") = py::none())
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
            py::arg("learning_rate"), py::arg("gradients"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
