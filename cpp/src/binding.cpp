@@ -154,31 +154,45 @@ void Binding::check_gradient(const TensorView& gradient) const {
 
 void Binding::bind_gradient(const TensorView& gradient, const WrittenMemory& written, Row& row) {
   if (!looks_like_last(gradient)) {
-    check_gradient(gradient);
-    // A view without a shape lists its elements in the order of the variable's memory.
-    std::vector<Axis> axes = walk(gradient, gradient.shape == nullptr ? std::vector{0} : order_);
-    if (gradient.device.type == DeviceType::cuda && !axes.empty()) {
-      throw ArgumentError(
-          "On a GPU gradients must be aligned, without gaps and in the order in memory of their "
-          "variables, and "
-          "gradient " +
-          std::to_string(index_) + " is not as " + label(index_, variable_.name) +
-          ". Pass a contiguous copy, as of cupy.ascontiguousarray().");
-    }
-    written.check_gradient(gradient, index_, variable_.name);
-    gradient_axes_ = std::move(axes);
-    gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr
-                                                         ? nullptr
-                                                         : gradient.strides_bytes + gradient.rank);
-    gradient_has_shape_ = gradient.shape != nullptr;
-    gradient_is_c_order_ = gradient.strides_bytes == nullptr;
-    gradient_ = gradient;
-    gradient_.shape = gradient_.strides_bytes = nullptr;
+    take_gradient(gradient, written);
   } else if (gradient.data != gradient_.data) {
-    written.check_gradient(gradient, index_, variable_.name);
-    gradient_.data = gradient.data;
+    move_gradient(gradient, written);
   }
   row.g = array_of(gradient_, gradient_axes_);
+}
+
+void Binding::take_gradient(const TensorView& gradient, const WrittenMemory& written) {
+  check_gradient(gradient);
+  // A view without a shape lists its elements in the order of the variable's memory.
+  std::vector<Axis> axes = walk(gradient, gradient.shape == nullptr ? std::vector{0} : order_);
+  if (gradient.device.type == DeviceType::cuda && !axes.empty()) {
+    throw ArgumentError(
+        "On a GPU gradients must be aligned, without gaps and in the order in memory of their "
+        "variables, and "
+        "gradient " +
+        std::to_string(index_) + " is not as " + label(index_, variable_.name) +
+        ". Pass a contiguous copy, as of cupy.ascontiguousarray().");
+  }
+  const Extent memory = extent(gradient);
+  written.check_gradient(gradient, memory, index_, variable_.name);
+  gradient_extent_ = memory;
+  gradient_axes_ = std::move(axes);
+  gradient_strides_.assign(gradient.strides_bytes, gradient.strides_bytes == nullptr
+                                                       ? nullptr
+                                                       : gradient.strides_bytes + gradient.rank);
+  gradient_has_shape_ = gradient.shape != nullptr;
+  gradient_is_c_order_ = gradient.strides_bytes == nullptr;
+  gradient_ = gradient;
+  gradient_.shape = gradient_.strides_bytes = nullptr;
+}
+
+void Binding::move_gradient(const TensorView& gradient, const WrittenMemory& written) {
+  const auto distance = reinterpret_cast<std::uintptr_t>(gradient.data) -
+                        reinterpret_cast<std::uintptr_t>(gradient_.data);
+  const Extent memory{gradient_extent_.begin + distance, gradient_extent_.end + distance};
+  written.check_gradient(gradient, memory, index_, variable_.name);
+  gradient_extent_ = memory;
+  gradient_.data = gradient.data;
 }
 
 void Binding::bind_zeros(Row& row) const {

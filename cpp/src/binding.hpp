@@ -42,6 +42,8 @@ class Binding {
   void check_state(const TensorView& state, const char* what) const;
   void check_gradient(const TensorView& gradient) const;
   bool looks_like_last(const TensorView& gradient) const;
+  void take_gradient(const TensorView& gradient, const WrittenMemory& written);
+  void move_gradient(const TensorView& gradient, const WrittenMemory& written);
 
   std::size_t index_;
   Variable variable_;
@@ -51,6 +53,7 @@ class Binding {
 
   // The gradient of the last step.
   TensorView gradient_;
+  Extent gradient_extent_;
   bool gradient_has_shape_ = true;
   bool gradient_is_c_order_ = true;
   std::vector<std::int64_t> gradient_strides_;

@@ -34,6 +34,7 @@ void WrittenMemory::check() {
       throw ArgumentError("Elements of " + entries_[i].label +
                           " share memory with each other. Pass a copy.");
     }
+    begins_.push_back(entries_[i].extent.begin);
     reach_.push_back(std::max(reach_.empty() ? 0 : reach_.back(), entries_[i].extent.end));
     for (std::size_t j = i; j-- > 0 && reach_[j] > entries_[i].extent.begin;) {
       if (share_memory(entries_[j].whole(), own)) {
@@ -44,13 +45,11 @@ void WrittenMemory::check() {
   }
 }
 
-void WrittenMemory::check_gradient(const TensorView& gradient, std::size_t index,
-                                   const std::string& name) const {
-  const Extent memory = extent(gradient);
+void WrittenMemory::check_gradient(const TensorView& gradient, const Extent& memory,
+                                   std::size_t index, const std::string& name) const {
   // The last entry that begins before the gradient ends, then back as long as any can reach it.
-  auto after = std::ranges::lower_bound(entries_, memory.end, {},
-                                        [](const Entry& entry) { return entry.extent.begin; });
-  for (auto i = after - entries_.begin(); i-- > 0 && reach_[i] > memory.begin;) {
+  const auto after = std::ranges::lower_bound(begins_, memory.end);
+  for (auto i = after - begins_.begin(); i-- > 0 && reach_[i] > memory.begin;) {
     if (share_memory(gradient, entries_[i].whole())) {
       throw ArgumentError("Gradient " + std::to_string(index) +
                           (name.empty() ? "" : " ('" + name + "')") + " shares memory with " +

@@ -18,8 +18,10 @@ class WrittenMemory {
   /// or if two elements of one do.
   void check();
 
-  /// Throws `ArgumentError` if a gradient shares memory with an array that is written.
-  void check_gradient(const TensorView& gradient, std::size_t index, const std::string& name) const;
+  /// Throws `ArgumentError` if a gradient, which has this extent, shares memory with an array that
+  /// is written.
+  void check_gradient(const TensorView& gradient, const Extent& memory, std::size_t index,
+                      const std::string& name) const;
 
  private:
   struct Entry {
@@ -32,8 +34,9 @@ class WrittenMemory {
     TensorView whole() const;
   };
 
-  std::vector<Entry> entries_;         ///< by address, once checked
-  std::vector<std::uintptr_t> reach_;  ///< the furthest end of the entries up to each
+  std::vector<Entry> entries_;          ///< by address, once checked
+  std::vector<std::uintptr_t> begins_;  ///< where each entry begins,
+  std::vector<std::uintptr_t> reach_;   ///< and the furthest end of the entries up to it
 };
 
 }  // namespace ravine

@@ -66,12 +66,24 @@ class KnownArray {
 class KnownLayout {
  public:
   bool is_that_of(PyObject* gradient) const {
+    return lies_like(gradient) && pybind11::detail::array_proxy(gradient)->data == data_;
+  }
+  /// Whether at most the place is another.
+  bool lies_like(PyObject* gradient) const {
     if (!dtype_ || Py_TYPE(gradient) != type_) return false;
     const auto* const array = pybind11::detail::array_proxy(gradient);
-    return array->data == data_ && array->descr == dtype_.ptr() &&
+    return array->descr == dtype_.ptr() &&
            2 * static_cast<std::size_t>(array->nd) == lengths_.size() &&
            std::equal(array->dimensions, array->dimensions + array->nd, lengths_.begin()) &&
            std::equal(array->strides, array->strides + array->nd, lengths_.begin() + array->nd);
+  }
+  /// Points a view of the gradient that was remembered at one that lies like it.
+  void move_to(PyObject* gradient, TensorView& view) {
+    const auto* const array = pybind11::detail::array_proxy(gradient);
+    data_ = view.data = array->data;
+    if (array->nd == 0) return;
+    view.shape = reinterpret_cast<const std::int64_t*>(array->dimensions);
+    view.strides_bytes = reinterpret_cast<const std::int64_t*>(array->strides);
   }
   /// Nothing, if it is no array of NumPy.
   void remember(pybind11::handle gradient) {

@@ -212,11 +212,11 @@ class BoundPlan {
   /// Calls `use` with views of the gradients and the interpreter's lock released.
   template <class Use>
   void with_views(py::list held, const py::object& on_missing, Use&& use) {
-    are_bound_ = false;
+    const bool are_known = std::exchange(are_bound_, false);
     // Taken out of this object for the time of the call, which may run Python code on the way.
     std::vector<TensorView> views = std::move(views_);
     views.resize(names_.size());
-    const std::size_t present = fill(held, views);
+    const std::size_t present = fill(held, views, are_known);
     if (present > 0 && present < names_.size() && !on_missing.is_none()) on_missing(held);
 
     without_lock(std::move(held), [&] { use(std::as_const(views)); });
@@ -274,13 +274,19 @@ class BoundPlan {
   }
 
   /// Points the views at the gradients, of which scalars become arrays; returns how many there are.
-  std::size_t fill(py::list& held, std::vector<TensorView>& views) {
+  /// `are_known`: the views are those of the last step, of gradients that are remembered.
+  std::size_t fill(py::list& held, std::vector<TensorView>& views, bool are_known) {
     std::size_t present = 0;
     for (std::size_t i = 0; i < names_.size(); ++i) {
       py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
       if (gradient.is_none()) {
         forget(i);
         views[i].present = false;
+        continue;
+      }
+      if (are_known && layouts_[i].lies_like(gradient.ptr())) {
+        layouts_[i].move_to(gradient.ptr(), views[i]);
+        ++present;
         continue;
       }
       if (!py::isinstance<py::array>(gradient)) {
