@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <set>
@@ -96,6 +97,68 @@ TEST_F(Threads, ShareOutLongWork) {
     while (arrived.load() < 2) std::this_thread::yield();
   });
   EXPECT_EQ(arrived.load(), 2);
+}
+
+/// Counts up and waits until all of `count` have; false if they do not come.
+bool meet(std::atomic<int>& arrived, int count) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  arrived.fetch_add(1);
+  while (arrived.load() < count) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+TEST_F(Threads, TakeTheSameItemsInEveryLoop) {
+  constexpr int threads = 3, each = 5;
+  set_num_threads(threads);
+  std::vector<std::thread::id> first;
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    // Item k of a share waits for item k of all others: nobody has the time to help.
+    std::vector<std::atomic<int>> arrived(each);
+    std::vector<std::thread::id> ids(threads * each);
+    std::atomic<bool> met{true};
+    cpu::parallel_for(threads * each, much, [&](std::int64_t i) {
+      ids[static_cast<std::size_t>(i)] = std::this_thread::get_id();
+      if (!meet(arrived[static_cast<std::size_t>(i % each)], threads)) met.store(false);
+    });
+    ASSERT_TRUE(met.load()) << "two items of one share ran at the same time";
+    if (first.empty()) first = ids;
+    ASSERT_EQ(ids, first) << repeat;
+  }
+  EXPECT_EQ(first[0], std::this_thread::get_id());
+  for (std::size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i], first[i / each * each]) << i;
+  EXPECT_EQ(std::set(first.begin(), first.end()).size(), threads);
+}
+
+TEST_F(Threads, AreAsManyAsThereAreItems) {
+  set_num_threads(8);
+  for (int repeat = 0; repeat < 100; ++repeat) {
+    std::atomic<int> arrived{0};
+    std::atomic<bool> met{true};
+    cpu::parallel_for(2, much, [&](std::int64_t) {
+      if (!meet(arrived, 2)) met.store(false);
+    });
+    ASSERT_TRUE(met.load());
+  }
+}
+
+TEST_F(Threads, HelpOneThatIsHeldUp) {
+  set_num_threads(2);
+  constexpr std::int64_t count = 16;
+  for (const std::int64_t slow : {std::int64_t{0}, count / 2}) {
+    std::atomic<int> others{0};
+    std::atomic<bool> met{true};
+    cpu::parallel_for(count, much, [&](std::int64_t i) {
+      if (i != slow) {
+        others.fetch_add(1);
+      } else if (!meet(others, count)) {  // with itself
+        met.store(false);
+      }
+    });
+    EXPECT_TRUE(met.load()) << slow;
+  }
 }
 
 TEST_F(Threads, RunLoopsInsideLoopsOnTheSameThread) {

@@ -24,12 +24,19 @@ std::uint64_t opened(std::uint32_t loop, std::uint32_t count) {
   return (static_cast<std::uint64_t>(loop) << 32) | count;
 }
 
+/// The first item of a share; that of the share behind the last: the end.
+std::uint32_t first_item(std::uint32_t share, std::uint32_t shares, std::uint32_t count) {
+  return static_cast<std::uint32_t>(std::uint64_t{count} * share / shares);
+}
+
 }  // namespace
 
-Pool::Pool(int workers) {
+Pool::Pool(int workers) : shares_(static_cast<std::size_t>(workers) + 1) {
   threads_.reserve(static_cast<std::size_t>(workers));
   try {
-    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { wait_for_loops(); });
+    for (std::uint32_t share = 1; share < shares_.size(); ++share) {
+      threads_.emplace_back([this, share] { wait_for_loops(share); });
+    }
   } catch (const std::system_error& error) {
     stop();
     throw UnavailableError("The system does not start " + std::to_string(workers + 1) +
@@ -51,32 +58,48 @@ void Pool::stop() {
 
 void Pool::run(std::uint32_t count, Body body, void* context) {
   const std::uint32_t loop = loop_.load(std::memory_order_relaxed) + 1;
+  const auto threads = static_cast<std::uint32_t>(shares_.size());
+  const std::uint32_t shares = count < threads ? count : threads;
   count_.store(count, std::memory_order_relaxed);
+  share_count_.store(shares, std::memory_order_relaxed);
   body_.store(body, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  open_items_.store(opened(loop, count), std::memory_order_release);
+  for (std::uint32_t share = 0; share < shares; ++share) {
+    const std::uint32_t size =
+        first_item(share + 1, shares, count) - first_item(share, shares, count);
+    shares_[share].open_items.store(opened(loop, size), std::memory_order_release);
+  }
   loop_.store(loop);
   loop_.notify_all();
-  claim_items(loop);
+  claim_items(loop, 0);
   for (int spin = 1; done_.load(std::memory_order_acquire) != count; ++spin) {
     pause();
     if (spin % spins == 0) std::this_thread::yield();
   }
 }
 
-void Pool::claim_items(std::uint32_t loop) {
-  std::uint64_t open = open_items_.load(std::memory_order_acquire);
+void Pool::claim_items(std::uint32_t loop, std::uint32_t own) {
+  const std::uint32_t shares = share_count_.load(std::memory_order_relaxed);
+  if (own >= shares) return;
+  for (std::uint32_t share = own; share < shares; ++share) claim_share(loop, share);
+  for (std::uint32_t share = 0; share < own; ++share) claim_share(loop, share);
+}
+
+void Pool::claim_share(std::uint32_t loop, std::uint32_t share) {
+  std::atomic<std::uint64_t>& open_items = shares_[share].open_items;
+  std::uint64_t open = open_items.load(std::memory_order_acquire);
   while (open >> 32 == loop && static_cast<std::uint32_t>(open) != 0) {
-    if (!open_items_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel)) continue;
+    if (!open_items.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel)) continue;
     // This loop now waits for this item: what belongs to the loop stays as it is until it is done.
-    body_.load()(context_.load(), count_.load() - static_cast<std::uint32_t>(open));
+    const std::uint32_t end = first_item(share + 1, share_count_.load(), count_.load());
+    body_.load()(context_.load(), end - static_cast<std::uint32_t>(open));
     done_.fetch_add(1, std::memory_order_release);
-    open = open_items_.load(std::memory_order_acquire);
+    open = open_items.load(std::memory_order_acquire);
   }
 }
 
-void Pool::wait_for_loops() {
+void Pool::wait_for_loops(std::uint32_t own) {
   const DefaultFloatingPoint mode;
   std::uint32_t seen = 0;
   for (;;) {
@@ -92,7 +115,7 @@ void Pool::wait_for_loops() {
     if (stops_.load()) return;
     if (loop == seen) continue;
     seen = loop;
-    claim_items(loop);
+    claim_items(loop, own);
   }
 }
 
