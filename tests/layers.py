@@ -62,7 +62,11 @@ INCLUDES = {
         CPU + "backend.hpp",
         "cuda/backend.hpp",
     ],
-    "cpp/src/plan_state.cpp": [PUBLIC + "error.hpp", CPU + "floating_point.hpp"],
+    "cpp/src/plan_state.cpp": [
+        PUBLIC + "error.hpp",
+        CPU + "first_touch.hpp",
+        CPU + "floating_point.hpp",
+    ],
     "cpp/src/plan.cpp": [
         PUBLIC + "plan.hpp",
         PUBLIC + "error.hpp",
@@ -78,12 +82,15 @@ INCLUDES = {
     CPU + "loop.cpp": [
         CPU + "backend.hpp",
         CPU + "convert.hpp",
+        CPU + "first_touch.hpp",
         CPU + "prefetch.hpp",
         CPU + "stream.hpp",
         CPU + "sum_squares.hpp",
         CPU + "threads.hpp",
         PUBLIC + "step.hpp",
     ],
+    CPU + "first_touch.hpp": [CPU + "backend.hpp"],
+    CPU + "first_touch.cpp": [CPU + "threads.hpp", "intrin.h"],
     CPU + "convert.hpp": ["cpp/src/half.hpp", PUBLIC + "tensor.hpp", "immintrin.h"],
     CPU + "stream.hpp": ["cpp/src/chunks.hpp"],
     CPU + "prefetch.hpp": ["immintrin.h"],

@@ -154,6 +154,11 @@ void Plan::set_received(std::size_t index, bool received) {
   state_->received[index] = received;
 }
 
+void Plan::touch_state() {
+  const std::lock_guard lock(state_->mutex);
+  state_->touch_state();
+}
+
 std::size_t Plan::size() const { return state_->rows.size(); }
 const Device& Plan::device() const { return state_->device; }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "cpu/first_touch.hpp"
 #include "cpu/floating_point.hpp"
 #include "ravine/error.hpp"
 
@@ -130,6 +131,11 @@ cpu::Work Plan::State::work_of_update(const Group& group) const {
   return result;
 }
 
+void Plan::State::touch_state() {
+  if (gpu || !std::exchange(state_is_new, false)) return;
+  for (const Group& group : chunks.groups) cpu::touch_state(work_of_update(group));
+}
+
 /// At the end of a window of accumulation a gradient that is missing counts as zeros, if the
 /// variable received one in the window.
 void Plan::State::complete_window() {
@@ -210,7 +216,9 @@ StepReport Plan::State::step_on_cpu(AnyRule& rule, const Options& options, doubl
     if (clips_to_norm) find_clip_factors(options, sum);
   }
   if (!updates) {
-    cpu::backend().accumulate(passes, work(12 * chunks.elements));
+    cpu::Work all = work(12 * chunks.elements);
+    all.touches_state = std::exchange(state_is_new, false);
+    cpu::backend().accumulate(passes, all);
     for (std::size_t i = 0; i < rows.size(); ++i) received[i] |= rows[i].updates;
     return {};
   }
@@ -220,8 +228,11 @@ StepReport Plan::State::step_on_cpu(AnyRule& rule, const Options& options, doubl
   for (const Group& group : chunks.groups) {
     const double rate = learning_rate * group.multipliers.learning_rate;
     passes.move_to(learning_rate, t, group.multipliers);
-    cpu::backend().run(advanced, rate, t, passes, work_of_update(group));
+    cpu::Work update = work_of_update(group);
+    update.touches_state = state_is_new;
+    cpu::backend().run(advanced, rate, t, passes, update);
   }
+  state_is_new = false;
   rule = advanced;
   std::ranges::fill(received, 0);
   return {.updated = true};

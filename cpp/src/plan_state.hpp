@@ -27,6 +27,7 @@ struct [[gnu::visibility("hidden")]] Plan::State {
   std::size_t slot_count = 0;
   bool has_averages = true, has_accumulators = true;
   std::int64_t update_bytes = 0;
+  bool state_is_new = true;       // on the CPU: nothing has touched slots and the like yet
   std::int64_t gradients = 0;     // that are bound to the rows; 0: none, or others by now
   bool rows_have_changed = true;  // since they were sent to a GPU
   std::vector<char> received;
@@ -39,6 +40,7 @@ struct [[gnu::visibility("hidden")]] Plan::State {
              std::int64_t iteration, const LossScale* loss_scale) const;
   void bind(std::span<const TensorView> views);
   void complete_window();
+  void touch_state();
   void send_rows();
   void set_multipliers(std::span<const Multipliers> multipliers);
   double sum_squares(const Passes& passes);

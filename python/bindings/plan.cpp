@@ -161,6 +161,10 @@ class BoundPlan {
   /// Lets what is put on the stream wait for the last step.
   void let_wait(std::uintptr_t stream) { plan_.let_wait(reinterpret_cast<Stream>(stream)); }
 
+  void touch_state() {
+    const py::gil_scoped_release release;
+    plan_.touch_state();
+  }
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
 
   /// Pairs of learning rate and weight decay.
@@ -400,6 +404,7 @@ void bind_plan(py::module_& module) {
       .def("is_capturing", &BoundPlan::is_capturing, py::arg("stream"))
       .def("let_wait", &BoundPlan::let_wait, py::arg("stream"))
       .def("check_variables", &BoundPlan::check_variables)
+      .def("touch_state", &BoundPlan::touch_state)
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def("set_multipliers", &BoundPlan::set_multipliers, py::arg("multipliers"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);

@@ -65,6 +65,11 @@ def on_gpu(array: object) -> bool:
     return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
 
 
+def in_file(array: object) -> bool:
+    """Whether an array, and so the state beside it, is kept in a file."""
+    return _file_memory.folder(array) is not None
+
+
 def layout(array: Any) -> Layout:
     """Return the layout of an array of NumPy or on a GPU."""
     if isinstance(array, np.ndarray):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravine import _core, _learning_rate
-from ravine._arrays import AnyArray, Array, copies_beside, copy_to_host, to_host, write
+from ravine._arrays import AnyArray, Array, copies_beside, copy_to_host, in_file, to_host, write
 from ravine._cuda import synchronize
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     """Write a state back: see `Optimizer.load_state_dict`."""
     given = _apart(optimizer, {key: to_host(value) for key, value in state.items()})
     check_loadable(optimizer, given)
+    _touch(optimizer)
     state_before = live_state(optimizer)
     before = dict(zip(state_before, copies_beside([*state_before.values()]), strict=True))
     try:
@@ -53,6 +54,16 @@ def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     except BaseException:  # a copy to a GPU that failed, an interrupt
         _write(optimizer, before)
         raise
+
+
+def _touch(optimizer: Buildable) -> None:
+    """Have state that is new written first by the threads that will update it, not by this one.
+
+    Not in files: all that is touched there is written to the disk.
+    """
+    assert optimizer._variables is not None
+    if not any(map(in_file, optimizer._variables.bound)):
+        optimizer._built_state().plan.touch_state()
 
 
 def _apart(optimizer: Buildable, state: dict[str, Array]) -> dict[str, Array]:

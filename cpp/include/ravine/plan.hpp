@@ -84,6 +84,13 @@ class RAVINE_API Plan {
   /// values. The arrays must be without gaps, gradients of the type of their variables.
   void stream(const Options& options, std::span<const TensorView> gradients);
 
+  /// Writes to each page of slots, averages and accumulators on the thread that will update what
+  /// lies there, and changes nothing. The first step does so by itself; to be called before memory
+  /// that nobody has written yet is filled otherwise, as from a file, since a system with several
+  /// nodes of memory takes a page from the node of the thread that first writes to it. Does nothing
+  /// after a step or a call before, nor on a GPU.
+  void touch_state();
+
   /// Whether weight decay applies to variable number `index`; true at first.
   void set_decays(std::size_t index, bool decays);
 

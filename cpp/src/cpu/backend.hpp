@@ -15,7 +15,8 @@ struct Work {
   const Chunk* chunks = nullptr;
   const std::int64_t* items = nullptr;
   std::int64_t item_count = 0;
-  std::int64_t bytes = 0;  ///< memory traffic, about: decides whether threads pay
+  std::int64_t bytes = 0;      ///< memory traffic, about: decides whether threads pay
+  bool touches_state = false;  ///< what is kept for the rows may be memory that nobody wrote yet
 };
 
 struct Backend {

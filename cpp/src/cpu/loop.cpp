@@ -11,6 +11,7 @@
 
 #include "backend.hpp"
 #include "convert.hpp"
+#include "first_touch.hpp"
 #include "prefetch.hpp"
 #include "ravine/step.hpp"
 #include "stream.hpp"
@@ -199,6 +200,7 @@ void for_each_chunk(const Work& work, const Visit& visit) {
     for (std::int64_t i = work.items[item]; i < work.items[item + 1]; ++i) {
       const Chunk& chunk = work.chunks[i];
       const Row& row = work.rows[chunk.row];
+      if (work.touches_state) touch_state(row, chunk);
       if (arithmetic_dtype(row.w.dtype) == DType::float64) {
         visit(row, chunk, double{});
       } else {
