@@ -19,7 +19,7 @@ function finish() {
 }
 /^[0-9a-f]+ <.*>:$/ {
   finish()
-  name = ($0 ~ /::loop</) ? $0 : ""
+  name = ($0 ~ /::loop<|::divide<true, true/) ? $0 : ""
   has_root = packed_root = packed_division = 0
 }
 $0 ~ /\tv?fn?m(add|sub)/ || /\tvfm(addsub|subadd)/ { ++fused }

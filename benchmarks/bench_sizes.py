@@ -21,7 +21,7 @@ from typing import Any
 
 import ravine
 from ravine.bench.cases import by_size
-from ravine.bench.own import ALONE, LIMIT, contenders
+from ravine.bench.own import ALONE, LIMIT, contenders, with_limit
 from ravine.bench.race import race, ratios
 
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
@@ -39,7 +39,7 @@ Row = dict[str, Any]
 def on_cpu(exponents: Sequence[int], rounds: int) -> Iterator[Row]:
     """Time steps of NumPy arrays."""
     for case in by_size([*RULES], exponents):
-        samples = race(contenders(case, *case.arrays()), rounds, seconds=60)
+        samples = with_limit(race(contenders(case, *case.arrays()), rounds, seconds=60))
         part = 1 / ratios(samples, ALONE, LIMIT)[1]
         exponent = int(case.workload.removeprefix("flat"))
         yield {"exponent": exponent, "rule": case.rule, "part": part}

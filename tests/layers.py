@@ -82,6 +82,7 @@ INCLUDES = {
     CPU + "loop.cpp": [
         CPU + "backend.hpp",
         CPU + "convert.hpp",
+        CPU + "divider.hpp",
         CPU + "first_touch.hpp",
         CPU + "prefetch.hpp",
         CPU + "stream.hpp",
@@ -92,6 +93,7 @@ INCLUDES = {
     CPU + "first_touch.hpp": [CPU + "backend.hpp"],
     CPU + "first_touch.cpp": [CPU + "threads.hpp", "intrin.h"],
     CPU + "convert.hpp": ["cpp/src/half.hpp", PUBLIC + "tensor.hpp", "immintrin.h"],
+    CPU + "divider.hpp": [],
     CPU + "stream.hpp": ["cpp/src/chunks.hpp"],
     CPU + "prefetch.hpp": ["immintrin.h"],
     CPU + "sum_squares.hpp": ["cpp/src/chunks.hpp", CPU + "prefetch.hpp"],

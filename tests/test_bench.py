@@ -9,7 +9,15 @@ import pytest
 
 import ravine
 from ravine.bench import cases, cli, peers, plots, race, report, suites
-from ravine.bench.own import ALONE, LIMIT, RAVINE, contenders
+from ravine.bench.own import (
+    ALONE,
+    DIVIDER,
+    LIMIT,
+    RAVINE,
+    STREAM,
+    contenders,
+    with_limit,
+)
 from ravine.bench.workloads import WORKLOADS
 
 SMALL = ["--rounds", "2", "--seconds", "0", "--workloads", "flat10", "--threads", "1"]
@@ -71,11 +79,29 @@ def test_ratios_are_those_within_a_round():
 def test_own_contenders_train_the_arrays(rule, option):
     variables, grads = cases.Case("flat10", rule, option).arrays()
     runs = contenders(cases.Case("flat10", rule, option), variables, grads)
-    assert list(runs) == [LIMIT, RAVINE, ALONE]
-    for run in runs.values():
+    assert list(runs) == [STREAM, DIVIDER, RAVINE, ALONE]
+    for name, run in runs.items():
         before = variables[0].copy()
         assert run(2) > 0
-        assert (variables[0] != before).any()
+        assert (variables[0] != before).any() == (name != DIVIDER)
+
+
+def test_limit_is_the_larger_in_each_round():
+    samples = {STREAM: [1.0, 4.0, 2.0], DIVIDER: [3.0, 0.0, 2.5], RAVINE: [4.0] * 3}
+    assert with_limit(samples) == {LIMIT: [3.0, 4.0, 2.5], **samples}
+
+
+@pytest.mark.parametrize("rule", cases.RULES)
+def test_divisions_take_the_longer_the_more_there_are(rule):
+    def seconds(exponent):
+        case = cases.Case(f"flat{exponent}", rule)
+        divide = contenders(case, *case.arrays())[DIVIDER]
+        return min(divide(20) for _ in range(20))
+
+    if rule in ("sgd", "nesterov"):
+        assert seconds(16) < 5e-6
+    else:
+        assert seconds(16) > 20 * seconds(10)
 
 
 # These compute the formula of ravine.
@@ -103,7 +129,7 @@ def test_peers_that_are_missing_say_what(peer, monkeypatch):
     assert peers.missing(peer)
     choice = suites.Choice(["peers"], ["flat10"], ["adam"], ["float32"], [peer], 1, 1, 0)
     rows = list(suites.run(choice, lambda line: None))
-    assert {row["name"] for row in rows} == {LIMIT, RAVINE, ALONE}
+    assert {row["name"] for row in rows} == {LIMIT, STREAM, DIVIDER, RAVINE, ALONE}
     assert choice.left_out == {peer: f"not installed: {', '.join(peers.missing(peer))}"}
 
 
@@ -117,7 +143,7 @@ def test_peers_that_fail_are_left_out(monkeypatch, fails):
     monkeypatch.setattr(peers, "steps", broken)
     choice = suites.Choice(["peers"], ["flat10"], ["sgd"], ["float32"], ["numpy"], 1, 1, 0)
     rows = list(suites.run(choice, lambda line: None))
-    assert len(rows) == 6
+    assert len(rows) == 10
     key, reason = next(iter(choice.left_out.items()))
     assert key.endswith(", flat10 sgd float32")
     assert reason in ("RuntimeError: no luck", "ZeroDivisionError: division by zero")
@@ -132,7 +158,7 @@ def test_command_times_tells_and_writes(tmp_path):
     found = json.loads(path.read_text())
     assert found["machine"]["instruction_set"] == ravine.instruction_set()
     names = [row["name"] for row in found["rows"]]
-    assert names == [LIMIT, RAVINE, ALONE, "numpy", "numpy out="] * 4
+    assert names == [LIMIT, STREAM, DIVIDER, RAVINE, ALONE, "numpy", "numpy out="] * 4
     for row in found["rows"]:
         assert row["seconds"] > 0
         low, middle, high = row["to_limit"]
@@ -172,6 +198,8 @@ def row(name, to_limit, to_ravine, **others):
 def test_table_and_who_leads():
     rows = [
         row(LIMIT, 1, (1, 1, 1)),
+        row(STREAM, 0.9, (1, 1, 1)),
+        row(DIVIDER, 1, (1, 1, 1)),
         row(RAVINE, 1.02, (1, 1, 1)),
         row(ALONE, 1.01, (1, 1, 1)),
         row("near", 1.0, (0.9, 0.98, 1.1)),
@@ -187,8 +215,8 @@ def test_table_and_who_leads():
     assert list(report.leads(rows)) == [
         "Ahead of ravine: ahead, flat10 sgd plain float32 2 threads: 0.50"
     ]
-    assert list(report.leads(rows[:4])) == ["No peer was ahead in any case."]
-    assert list(report.leads(rows[:3])) == []
+    assert list(report.leads(rows[:6])) == ["No peer was ahead in any case."]
+    assert list(report.leads(rows[:5])) == []
     assert list(report.table([])) == []
     assert list(report.reasons({"numba": "not installed: numba"})) == [
         "Left out: numba: not installed: numba"

@@ -130,6 +130,16 @@ void Plan::stream(const Options& options, std::span<const TensorView> gradients)
                         options.use_ema);
 }
 
+void Plan::divide(const AnyRule& rule) {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  if (state.gpu) {
+    throw ArgumentError("divide() is for arrays of the CPU. On a GPU, time a copy of the arrays.");
+  }
+  const cpu::DefaultFloatingPoint mode;
+  cpu::backend().divide(rule, state.work(state.update_bytes));
+}
+
 void Plan::set_decays(std::size_t index, bool decays) {
   const std::lock_guard lock(state_->mutex);
   require_index(index, state_->rows.size());

@@ -115,6 +115,13 @@ class BoundPlan {
     });
   }
 
+  /// Seconds of one of `repeats` rounds of the divisions and roots of a step.
+  double time_divisions(const BoundRule& bound, int repeats) {
+    const AnyRule rule = bound.rule;
+    const py::gil_scoped_release release;
+    return seconds_each(repeats, [&](int) { plan_.divide(rule); });
+  }
+
   void overwrite_with_averages(const std::vector<std::size_t>& indices, std::uintptr_t stream) {
     check_variables();
     const py::gil_scoped_release release;
@@ -330,11 +337,17 @@ class BoundPlan {
   double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
     double seconds = 0;
     with_views(held_list(gradients), py::none(), [&](const std::vector<TensorView>& views) {
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < repeats; ++i) repeated(views, i);
-      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      seconds = seconds_each(repeats, [&](int i) { repeated(views, i); });
     });
-    return seconds / repeats;
+    return seconds;
+  }
+
+  template <class Repeated>
+  static double seconds_each(int repeats, const Repeated& repeated) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < repeats; ++i) repeated(i);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+           repeats;
   }
 
   Plan bind(const py::list& variables, const std::vector<py::list>& slots,
@@ -386,6 +399,7 @@ void bind_plan(py::module_& module) {
            py::arg("producer") = py::none(), py::arg("loss_scale") = py::none())
       .def("time_steps", &BoundPlan::time_steps, py::arg("rule"), py::arg("options"),
            py::arg("learning_rate"), py::arg("gradients"), py::arg("repeats"))
+      .def("time_divisions", &BoundPlan::time_divisions, py::arg("rule"), py::arg("repeats"))
       .def("time_streams", &BoundPlan::time_streams, py::arg("options"), py::arg("gradients"),
            py::arg("repeats"))
       .def("overwrite_with_averages", &BoundPlan::overwrite_with_averages, py::arg("indices"),

@@ -103,6 +103,7 @@ class Plan:
         gradients: Sequence[Any],
         repeats: int,
     ) -> float: ...
+    def time_divisions(self, rule: Rule, repeats: int) -> float: ...
     def time_streams(
         self,
         options: Options,

@@ -173,10 +173,20 @@ TEST_F(CudaErrors, AMovedPlanGoesOn) {
   twins.expect_equal();
 }
 
-TEST_F(CudaErrors, TimingAStreamIsForTheCpu) {
+TEST_F(CudaErrors, TimingALimitIsForTheCpu) {
   const TensorView gradient = wide.view(gpu());
   EXPECT_EQ(thrown<ArgumentError>([&] { twins.gpu.plan->stream({}, {&gradient, 1}); }),
             "stream() is for arrays of the CPU. On a GPU, time a copy of the arrays.");
+  EXPECT_EQ(thrown<ArgumentError>([&] { twins.gpu.plan->divide(Nadam{}); }),
+            "divide() is for arrays of the CPU. On a GPU, time a copy of the arrays.");
+}
+
+TEST_F(CudaErrors, StateIsTouchedOnTheCpuOnly) {
+  const std::size_t before = emulator::outstanding();
+  twins.gpu.plan->touch_state();
+  EXPECT_EQ(emulator::outstanding(), before);
+  twins.step({}, 0.1, 0);
+  twins.expect_equal();
 }
 
 }  // namespace

@@ -84,6 +84,11 @@ class RAVINE_API Plan {
   /// values. The arrays must be without gaps, gradients of the type of their variables.
   void stream(const Options& options, std::span<const TensorView> gradients);
 
+  /// The other limit of a step, where arrays are in the cache: as many divisions and roots as the
+  /// formula of the rule has for the elements of all variables, on other data and next to nothing
+  /// else, in the same threads. Not for a GPU.
+  void divide(const AnyRule& rule);
+
   /// Writes to each page of slots, averages and accumulators on the thread that will update what
   /// lies there, and changes nothing. The first step does so by itself; to be called before memory
   /// that nobody has written yet is filled otherwise, as from a file, since a system with several

@@ -33,6 +33,8 @@ struct Backend {
   /// The memory traffic of an update, and of a norm, with next to no arithmetic.
   void (*stream)(const Work& work, int slot_count, bool averages);
   void (*read_gradients)(const Work& work, double* tiles);
+  /// The divisions and roots of an update, and nothing else.
+  void (*divide)(const AnyRule& rule, const Work& work);
 };
 
 /// The backend of this machine. Throws `UnavailableError` if RAVINE_ISA asks for one that it lacks.

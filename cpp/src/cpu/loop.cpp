@@ -11,6 +11,7 @@
 
 #include "backend.hpp"
 #include "convert.hpp"
+#include "divider.hpp"
 #include "first_touch.hpp"
 #include "prefetch.hpp"
 #include "ravine/step.hpp"
@@ -312,12 +313,23 @@ void read_gradients(const Work& work, double* tiles) {
   });
 }
 
+void divide(const AnyRule& any_rule, const Work& work) {
+  const auto with_kernel = [&](const auto& kernel) {
+    const Operations each = operations_of(kernel);
+    if (each.divisions == 0 && each.roots == 0) return;
+    for_each_chunk(work, [&]<class T>(const Row&, const Chunk& chunk, T) {
+      divide_chunk<T>(each, chunk.size);
+    });
+  };
+  std::visit([&](const auto& rule) { rule.visit_kernel(1.0, 1, with_kernel); }, any_rule);
+}
+
 }  // namespace
 
 extern const Backend backend;
 #define RAVINE_TEXT_OF(name) #name
 #define RAVINE_TEXT(name) RAVINE_TEXT_OF(name)
-const Backend backend{RAVINE_TEXT(RAVINE_ISA), run, accumulate, sum_squares, overwrite, stream,
-                      read_gradients};
+const Backend backend{RAVINE_TEXT(RAVINE_ISA), run,   accumulate, sum_squares, overwrite, stream,
+                      read_gradients,          divide};
 
 }  // namespace ravine::cpu::RAVINE_ISA

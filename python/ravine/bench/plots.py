@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ravine.bench.cases import SINGLY
-from ravine.bench.own import ALONE, LIMIT, RAVINE
+from ravine.bench.own import ALONE, DIVIDER, LIMIT, RAVINE, STREAM
 from ravine.bench.suites import Row
 from ravine.bench.workloads import WORKLOADS
 
@@ -75,7 +75,8 @@ def _roofline(axis: Any, rows: list[Row]) -> None:
 
 
 def _bars(axis: Any, rows: list[Row]) -> None:
-    names = [n for n in dict.fromkeys(row["name"] for row in rows) if n not in (LIMIT, ALONE)]
+    left_out = (LIMIT, STREAM, DIVIDER, ALONE)
+    names = [n for n in dict.fromkeys(row["name"] for row in rows) if n not in left_out]
     keys = list(dict.fromkeys(map(_label, rows)))
     for k, name in enumerate(names):
         found = {_label(row): row["to_limit"][1] for row in rows if row["name"] == name}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 import ravine
-from ravine.bench.own import ALONE, LIMIT, RAVINE
+from ravine.bench.own import ALONE, DIVIDER, LIMIT, RAVINE, STREAM
 from ravine.bench.suites import Row
 
-_OWN = (LIMIT, RAVINE, ALONE)
+_LIMITS = (LIMIT, STREAM, DIVIDER)
+_OWN = (*_LIMITS, RAVINE, ALONE)
 
 
 def machine() -> dict[str, Any]:
@@ -36,7 +37,7 @@ def machine() -> dict[str, Any]:
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Tell times of a step as multiples of the limit: a line a case, a column a contender."""
-    told = [row for row in rows if row["suite"] == "peers" and row["name"] != LIMIT]
+    told = [row for row in rows if row["suite"] == "peers" and row["name"] not in _LIMITS]
     names = list(dict.fromkeys(row["name"] for row in told if row["name"] != ALONE))
     if not names:
         return

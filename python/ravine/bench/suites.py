@@ -9,7 +9,7 @@ from typing import Any
 
 from ravine.bench import peers
 from ravine.bench.cases import Case, against_peers, by_count, by_option, by_size
-from ravine.bench.own import ALONE, LIMIT, RAVINE, contenders
+from ravine.bench.own import DIVIDER, LIMIT, RAVINE, STREAM, contenders, with_limit
 from ravine.bench.race import Run, Samples, race, ratios, repeated, seconds_of
 
 Row = dict[str, Any]
@@ -83,15 +83,16 @@ def _rows(choice: Choice, suite: str, case: Case) -> Iterator[Row]:
                 "to_ravine": ratios(samples, name, RAVINE),
             }
 
-    yield from rows(race(own, choice.rounds, choice.seconds), [LIMIT, RAVINE, ALONE])
+    samples = with_limit(race(own, choice.rounds, choice.seconds))
+    yield from rows(samples, [*samples])
     if suite != "peers":
         return
     for peer in choice.peers:
         for name, run in _of_peer(choice, peer, case, variables, grads):
             # One peer at a time, beside the limit and ravine, so that memory holds the largest.
-            runs = {LIMIT: own[LIMIT], RAVINE: own[RAVINE], name: run}
+            runs = {**{key: own[key] for key in (STREAM, DIVIDER, RAVINE)}, name: run}
             try:
-                samples = race(runs, choice.rounds, choice.seconds)
+                samples = with_limit(race(runs, choice.rounds, choice.seconds))
             except Exception as error:  # its own affair: the others go on
                 choice.left_out[f"{name}, {case.title}"] = _reason(error)
                 continue
