@@ -96,7 +96,7 @@ INCLUDES = {
     CPU + "divider.hpp": [],
     CPU + "stream.hpp": ["cpp/src/chunks.hpp"],
     CPU + "prefetch.hpp": ["immintrin.h"],
-    CPU + "sum_squares.hpp": ["cpp/src/chunks.hpp", CPU + "prefetch.hpp"],
+    CPU + "sum_squares.hpp": ["cpp/src/chunks.hpp", CPU + "convert.hpp", CPU + "prefetch.hpp"],
     CPU + "floating_point.hpp": ["immintrin.h"],
     CPU + "dispatch.cpp": [
         CPU + "backend.hpp",
