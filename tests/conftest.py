@@ -1,5 +1,6 @@
-"""What pytest itself must know: the marker of tests that need much memory."""
+"""What pytest itself must know: the marker of tests that need much memory; what is no garbage."""
 
+import gc
 import os
 
 import pytest
@@ -16,3 +17,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "large" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_collection_finish():
+    # Thousands of tests: else every collection that one of them asks for would look through all.
+    gc.freeze()
