@@ -89,11 +89,12 @@ template <class T, class Rounded = std::identity>
 PlainVariable<T> plain_update(const AnyRule& rule, const Passes& passes, const GuardedRow<T>& row,
                               double clip_factor = 1.0, const Rounded& rounded = {}) {
   PlainVariable<T> result = row.plain();
-  const std::vector<T> gradient = row.arrays[1]->values();
+  std::vector<T> gradient = row.arrays[1]->values();
   const PlainRule<T> apply = plain_rule<T>(rule, 0.01, update);
   const T mu = T(passes.ema_momentum), rest = T(1 - passes.ema_momentum);
   for (std::size_t i = 0; i < gradient.size(); ++i) {
-    T g = gradient[i] * T(passes.gradient_scale);
+    T& g = gradient[i];
+    g = g * T(passes.gradient_scale);
     if (passes.accumulated > 1) {
       g = (g + result.accumulator[i]) / T(passes.accumulated);
       result.accumulator[i] = 0;
@@ -102,7 +103,9 @@ PlainVariable<T> plain_update(const AnyRule& rule, const Passes& passes, const G
     if (g < -T(passes.clip_value)) g = -T(passes.clip_value);
     if (g > T(passes.clip_value)) g = T(passes.clip_value);
     if (passes.decay != 0) result.w[i] = result.w[i] - result.w[i] * T(passes.decay);
-    apply(result.w[i], g, result.slots, i);
+  }
+  apply(result.w, gradient, result.slots);
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
     result.w[i] = rounded(result.w[i]);
     if (!passes.averages) continue;
     T& mean = result.average[i];

@@ -43,19 +43,25 @@ inline double plain_power(double base, std::int64_t exponent) {
   return result;
 }
 
-/// Element `i` of one variable: `slots[k][i]` is its slot number k.
+/// All elements of one variable, each by itself. The formulas are for element `i`, whose slot
+/// number k is `slots[k][i]`.
 template <class T>
-using PlainRule = std::function<void(T& w, T g, std::vector<std::vector<T>>& slots, std::size_t i)>;
+using PlainRule = std::function<void(std::vector<T>& w, const std::vector<T>& g,
+                                     std::vector<std::vector<T>>& slots)>;
 
 // ------------------------------------------------------------------------------------------ SGD
 
 inline std::size_t plain_slot_count(const SGD& rule) { return rule.momentum != 0 ? 1 : 0; }
 
 template <class T>
-PlainRule<T> plain_rule(const SGD& rule, double learning_rate, std::int64_t) {
+auto plain_rule(const SGD& rule, double learning_rate, std::int64_t) {
   const T rate = T(learning_rate), mu = T(rule.momentum);
-  if (rule.momentum == 0) return [=](T& w, T g, auto&, std::size_t) { w = w - g * rate; };
-  return [=, nesterov = rule.nesterov](T& w, T g, auto& slots, std::size_t i) {
+  return [=, has_momentum = rule.momentum != 0, nesterov = rule.nesterov](T& w, T g, auto& slots,
+                                                                          std::size_t i) {
+    if (!has_momentum) {
+      w = w - g * rate;
+      return;
+    }
     T& velocity = slots[0][i];
     velocity = velocity * mu - g * rate;
     w = nesterov ? w + (velocity * mu - g * rate) : w + velocity;
@@ -69,7 +75,7 @@ inline std::size_t plain_slot_count(const RMSprop& rule) {
 }
 
 template <class T>
-PlainRule<T> plain_rule(const RMSprop& rule, double learning_rate, std::int64_t) {
+auto plain_rule(const RMSprop& rule, double learning_rate, std::int64_t) {
   const T rate = T(learning_rate), rho = T(rule.rho), one_minus_rho = T(1 - rule.rho);
   const T mu = T(rule.momentum), epsilon = T(rule.epsilon);
   const bool has_momentum = rule.momentum > 0, centered = rule.centered;
@@ -102,7 +108,7 @@ inline double plain_momentum(const Nadam& rule, std::int64_t t) {
 }
 
 template <class T>
-PlainRule<T> plain_rule(const Nadam& rule, double learning_rate, std::int64_t t) {
+auto plain_rule(const Nadam& rule, double learning_rate, std::int64_t t) {
   // The product includes the momentum of this update.
   const double now = plain_momentum(rule, t), next = plain_momentum(rule, t + 1);
   const double product = rule.momentum_product;
@@ -125,7 +131,7 @@ PlainRule<T> plain_rule(const Nadam& rule, double learning_rate, std::int64_t t)
 inline std::size_t plain_slot_count(const Adam& rule) { return rule.amsgrad ? 3 : 2; }
 
 template <class T>
-PlainRule<T> plain_rule(const Adam& rule, double learning_rate, std::int64_t t) {
+auto plain_rule(const Adam& rule, double learning_rate, std::int64_t t) {
   const double correction = std::sqrt(1 - plain_power(rule.beta_2, t));
   const T alpha = T(learning_rate * correction / (1 - plain_power(rule.beta_1, t)));
   const T one_minus_beta_1 = T(1 - rule.beta_1), one_minus_beta_2 = T(1 - rule.beta_2);
@@ -149,9 +155,8 @@ PlainRule<T> plain_rule(const Adam& rule, double learning_rate, std::int64_t t) 
 inline std::size_t plain_slot_count(const HandedOver& rule) { return rule.takes_back ? 0 : 1; }
 
 template <class T>
-PlainRule<T> plain_rule(const HandedOver& rule, double, std::int64_t) {
-  if (rule.takes_back) return [](T& w, T g, auto&, std::size_t) { w = g; };
-  return [](T&, T g, auto& slots, std::size_t i) { slots[0][i] = g; };
+auto plain_rule(const HandedOver& rule, double, std::int64_t) {
+  return [=](T& w, T g, auto& slots, std::size_t i) { (rule.takes_back ? w : slots[0][i]) = g; };
 }
 
 // ------------------------------------------------------------------------------------- any rule
@@ -169,7 +174,14 @@ inline void plain_advance(AnyRule& any, std::int64_t t) {
 /// The rule of update number `t`; its own state must be that of the update.
 template <class T>
 PlainRule<T> plain_rule(const AnyRule& any, double learning_rate, std::int64_t t) {
-  return std::visit([&](const auto& rule) { return plain_rule<T>(rule, learning_rate, t); }, any);
+  return std::visit(
+      [&](const auto& rule) -> PlainRule<T> {
+        return
+            [apply = plain_rule<T>(rule, learning_rate, t)](auto& w, const auto& g, auto& slots) {
+              for (std::size_t i = 0; i < w.size(); ++i) apply(w[i], g[i], slots, i);
+            };
+      },
+      any);
 }
 
 /// Of each optimizer the first of `rules` that has the most slots.

@@ -166,17 +166,18 @@ bool plain_step(AnyRule& rule, const Options& options, double learning_rate, std
     const double weight_decay =
         options.weight_decay.value_or(0.0) * variable.multipliers.weight_decay;
     const PlainRule<T> apply = plain_rule<T>(rule, rate, update + 1);
-    for (std::size_t i = 0; i < variable.w.size(); ++i) {
-      T g = (*gradients[k])[i] * T(factors[k]);
+    for (T& g : *gradients[k]) {
+      g = g * T(factors[k]);
       if (options.clipvalue) {
         if (g < -T(*options.clipvalue)) g = -T(*options.clipvalue);
         if (g > T(*options.clipvalue)) g = T(*options.clipvalue);
       }
-      T& w = variable.w[i];
-      const double decay = weight_decay * rate;
-      if (variable.decays && decay != 0) w = w - w * T(decay);
-      apply(w, g, variable.slots, i);
     }
+    const double decay = weight_decay * rate;
+    if (variable.decays && decay != 0) {
+      for (T& w : variable.w) w = w - w * T(decay);
+    }
+    apply(variable.w, *gradients[k], variable.slots);
   }
   if (options.use_ema) {
     for (PlainVariable<T>& variable : variables) plain_average(options, update, variable);
