@@ -21,7 +21,7 @@ cmake -S . -B "$work/tidy" -G Ninja -DRAVINE_PYTHON=ON -DCMAKE_EXPORT_COMPILE_CO
   -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" >"$work/tidy.log" ||
   { cat "$work/tidy.log"; exit 1; }
 mapfile -t units < <(find cpp cuda python/bindings -name '*.cpp' -o -name '*.cu' | grep -v runtime.cu |
-  sort)
+  sort --reverse)
 # It counts on its error stream what it suppressed in the headers of others.
 if ! printf '%s\n' "${units[@]}" |
   xargs -P "$CMAKE_BUILD_PARALLEL_LEVEL" -n 1 clang-tidy -p "$work/tidy" --quiet \
