@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
 source "$here/cuda_tools.sh"
 log=$1 folder=$2 module=$3
-use_venv cuda_tools
+use_venv tools
 use_disassembler
 listing=$work/kernels.sass
 cuobjdump --dump-sass "$module" >"$listing"

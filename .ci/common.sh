@@ -13,10 +13,15 @@ fi
 CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 export CMAKE_BUILD_PARALLEL_LEVEL
 # Many builds of the checks compile the same files in the same way: each once. What is kept is as
-# short-lived as $work, so every run compiles all of its own sources.
+# short-lived as $work, so every run compiles all of its own sources. To ccache, another name of the
+# compiler is another compiler.
+export CXX=${CXX:-g++}
 if command -v ccache >/dev/null; then
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$work/ccache CCACHE_NOHASHDIR=1
 fi
+
+# Any time, but the same in all builds of a wheel: files that are made by them are given it.
+build_time=1767225600
 
 # use_venv NAME [PACKAGE...]: a virtual environment with these packages, first on the path.
 use_venv() {
@@ -56,11 +61,35 @@ run_tests() {
   grep 'tests passed' "$folder.log"
 }
 
-# install_for_tests REQUIREMENT [OPTION...]: a ravine, and what its Python tests need, into the
-# virtual environment `test`, which the scripts share.
+# make_wheel FOLDER CUDA: the source distribution and the wheel of this tree, with RAVINE_CUDA as told,
+# in $work/FOLDER, and its path in $wheel: once for all checks, unless a source is newer. Many of its
+# objects are in ccache, for which pybind11 is always at the same place. package.sh builds as users do.
+make_wheel() {
+  local folder=$work/$1 newer=(-type f -newer "$work/$1.log" -not -path '*/.*' -not -name '*.pyc')
+  if ! compgen -G "$folder/*.whl" >/dev/null ||
+    [[ -n $(cd "$root" && find . "${newer[@]}" -print -quit) ]]; then
+    rm -f "$folder"/*.{whl,tar.gz}
+    (
+      use_venv tools build cmake ninja 'scikit-build-core>=1.0' 'pybind11>=3.0'
+      SOURCE_DATE_EPOCH=$build_time python -m build --no-isolation --sdist --wheel \
+        --outdir "$folder" -C "cmake.define.RAVINE_CUDA=$2" \
+        -C cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON "$root" >"$folder.log" 2>&1 ||
+        { cat "$folder.log"; exit 1; }
+    )
+  fi
+  wheel=$(compgen -G "$folder/*.whl")
+}
+
+# reinstall WHEEL: in place of another one of the same version, which would stay otherwise.
+reinstall() {
+  pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$1"
+}
+
+# install_for_tests WHEEL: a ravine, and what its Python tests need, into the virtual environment
+# `test`, which the scripts share.
 install_for_tests() {
-  use_venv test pytest-xdist
-  pip install --quiet --disable-pip-version-check "$@"
+  use_venv test pytest-xdist "$1[test]"
+  reinstall "$1"
 }
 
 # run_pytest [ARGUMENT...]: Python tests, side by side.

@@ -1,22 +1,20 @@
 #!/usr/bin/env bash
-# The wheel with the CUDA backend, made for all architectures from the source distribution: its
-# kernels as they were compiled, what is in it, and the Python tests with it where there need not be
-# a GPU. It stays in $RAVINE_CI_DIR/cuda, if that is set, for a machine that has one (.ci/gpu).
+# The wheel with the CUDA backend, made for all architectures: its kernels as they were compiled, what
+# is in it, and the Python tests with it where there need not be a GPU. It stays in
+# $RAVINE_CI_DIR/cuda, if that is set, for a machine that has one (.ci/gpu).
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
 source "$here/cuda_tools.sh"
-use_venv cuda_tools build cmake ninja
+use_venv tools cmake ninja
 use_nvcc
 use_disassembler
 
-kept=$work/cuda/kept log=$work/cuda/build.log module=$work/cuda/module
+kept=$work/cuda/kept log=$work/cuda.log module=$work/cuda/module
 rm -rf "$work/cuda"
 mkdir -p "$kept" "$module"
 # The very kernels of this wheel are looked at, so nvcc is to tell and keep more as it compiles them.
 NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:-} -Xptxas=-v --keep --keep-dir=$kept" \
-  python -m build --outdir "$work/cuda" -C cmake.define.RAVINE_CUDA=ON "$root" >"$log" 2>&1 ||
-  { cat "$log"; exit 1; }
-wheel=$(echo "$work"/cuda/*.whl)
+  make_wheel cuda ON
 
 python "$here/check_package.py" "$work/cuda"
 python - "$wheel" "$module" <<'PYTHON'
@@ -62,9 +60,7 @@ print("installed: the wheel has its CUDA backend, and leaves it alone for NumPy'
 PYTHON
 )
 
-install_for_tests "$wheel[test]"
-# Of the same version, another one that is there would stay.
-pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+install_for_tests "$wheel"
 cd "$root"
 # What may differ from the wheel of test.sh: all else is made of the same sources with the same flags.
 # Where steps meet a GPU that is not there, what the module says of itself, and a few steps.

@@ -3,9 +3,10 @@
 # process.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
-use_venv frameworks torch==2.13.0 jax spacy scikit-learn 'pytest>=8.2' pytest-xdist
-pip install --quiet --disable-pip-version-check -C cmake.define.RAVINE_CUDA=OFF \
-  ".[keras,torch,thinc]"
+make_wheel dist OFF
+use_venv frameworks torch==2.13.0 jax spacy scikit-learn 'pytest>=8.2' pytest-xdist \
+  "$wheel[keras,torch,thinc]"
+reinstall "$wheel"
 export OMP_NUM_THREADS=1  # of each of the tests that run side by side
 KERAS_BACKEND=torch run_pytest tests/frameworks
 KERAS_BACKEND=numpy run_pytest tests/frameworks/test_keras_numpy.py
@@ -23,6 +24,6 @@ for name in ("numpy", "numba", "torch fused", "optax", "keras torch", "keras jax
     assert name in names, (name, found["left_out"])
 print(f"bench: {len(names)} contenders, left out: {found['left_out']}")
 PYTHON
-pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
-  -C cmake.define.RAVINE_CUDA=EMULATOR .
+make_wheel emulator_dist EMULATOR
+reinstall "$wheel"
 KERAS_BACKEND=torch run_pytest tests/gpu/test_gpu_torch.py

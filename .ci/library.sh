@@ -30,12 +30,12 @@ all_at_once() {
 # tests, whose objects ccache has.
 install_library() {
   build "$1" -DBUILD_SHARED_LIBS="$2" -DCMAKE_CXX_COMPILER="$3" -DCMAKE_BUILD_TYPE=Release \
-    -DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DCMAKE_INSTALL_PREFIX="$work/installed" \
+    -DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DCMAKE_INSTALL_PREFIX="$work/library_prefix" \
     -DCMAKE_DISABLE_FIND_PACKAGE_Python=ON -DCMAKE_DISABLE_FIND_PACKAGE_pybind11=ON "${@:4}"
-  rm -rf "$work/installed" "$work/$1_prefix"
+  rm -rf "$work/library_prefix" "$work/$1_prefix"
   run_quietly cmake --install "$work/$1"
   # Moved, since no file may say where it was.
-  mv "$work/installed" "$work/$1_prefix"
+  mv "$work/library_prefix" "$work/$1_prefix"
   if grep -rIl -e "$work" -e "$root" "$work/$1_prefix"; then
     echo "library: the files above name folders of this machine" >&2
     return 1
@@ -118,7 +118,7 @@ refuses cuda 'This ravine was built without CUDA.'
 refuses opencl 'The components of ravine are cpu and cuda. Received: opencl.'
 
 # Part of another project.
-within=(-DRAVINE_CUDA=OFF -DCMAKE_BUILD_TYPE=Release)
+within=(-DRAVINE_CUDA=OFF -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=ON)
 use "$root/tests/consumer/add_subdirectory" add_subdirectory g++ 20 "${within[@]}"
 use "$root/tests/consumer/fetch_content" fetch_content clang++ 23 "${within[@]}" \
   -DBUILD_SHARED_LIBS=ON -DRAVINE_URL=not-used -DFETCHCONTENT_SOURCE_DIR_RAVINE="$root"

