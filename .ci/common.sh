@@ -27,10 +27,16 @@ build_time=1767225600
 use_venv() {
   local venv=$work/$1
   shift
-  [[ -x $venv/bin/python ]] || "${PYTHON:-python3}" -m venv "$venv"
+  [[ -x $venv/bin/python ]] || "${PYTHON:-python3}" -m venv --without-pip "$venv"
   export PATH=$venv/bin:$PATH VIRTUAL_ENV=$venv
   hash -r
   if (($#)); then pip install --quiet --disable-pip-version-check "$@"; fi
+}
+
+# pip ARGUMENT...: works on the environment in use. One serves all: it takes longer to make than they.
+pip() {
+  [[ -x $work/pip/bin/python ]] || "${PYTHON:-python3}" -m venv "$work/pip"
+  "$work/pip/bin/python" -m pip --python "$VIRTUAL_ENV/bin/python" "$@"
 }
 
 # build NAME [OPTION...]: configures and builds the C++ library in $work/NAME, without CUDA unless
