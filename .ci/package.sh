@@ -41,7 +41,7 @@ python "$here/check_package.py" "$dist" "$dist/repaired"
   python "$here/check_installed.py"
   # Where there is nothing but what tests need: those that need more are skipped. Those of the bits of
   # each instruction set take long, and were run before.
-  pip install --quiet --disable-pip-version-check pytest
+  pip install --quiet --disable-pip-version-check pytest pytest-xdist
   cd "$sources"
-  python -m pytest -q -p no:cacheprovider --ignore tests/gpu --ignore tests/test_determinism.py "$@"
+  run_pytest -q -p no:cacheprovider --ignore tests/gpu --ignore tests/test_determinism.py "$@"
 )
