@@ -41,6 +41,9 @@ struct BoundRule {
   }
 };
 
+/// The product of the momenta of so many updates, where it was not kept.
+double momentum_product(const Nadam& rule, std::int64_t updates);
+
 void bind_rules(pybind11::module_& module);
 void bind_plan(pybind11::module_& module);
 void bind_build(pybind11::module_& module);

@@ -2,9 +2,16 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <variant>
+
 #include "bind.hpp"
+#include "members.hpp"
 #include "ravine/loss_scale.hpp"
 #include "ravine/options.hpp"
+#include "ravine/power.hpp"
 #include "ravine/rules.hpp"
 
 namespace py = pybind11;
@@ -19,16 +26,13 @@ struct BoundRuleOf : BoundRule {
 };
 
 template <class Rule>
-class RuleClass {
- public:
-  RuleClass(py::module_& module, const char* name) : class_(module, name) {
-    class_.def(py::init<>()).def("copy", [](const Bound& self) { return self; });
-  }
-
-  template <class Number>
-  RuleClass& number(const char* name, Number Rule::*member) {
-    class_.def_property(
-        name,
+auto bind_rule(py::module_& module) {
+  using Bound = BoundRuleOf<Rule>;
+  py::class_<Bound, BoundRule> bound(module, Members<Rule>::name);
+  bound.def(py::init<>()).def("copy", [](const Bound& self) { return self; });
+  for_each_member<Rule>([&]<class Number>(const char* number, Number Rule::*member) {
+    bound.def_property(
+        number,
         [member](const Bound& self) {
           const SettingsLock lock;
           return std::get<Rule>(self.rule).*member;
@@ -37,13 +41,26 @@ class RuleClass {
           const SettingsLock lock;
           std::get<Rule>(self.rule).*member = value;
         });
-    return *this;
-  }
+  });
+  return bound;
+}
 
- private:
-  using Bound = BoundRuleOf<Rule>;
-  py::class_<Bound, BoundRule> class_;
-};
+template <class Class>
+Class copied(const Class& object) {
+  const SettingsLock lock;
+  return object;
+}
+
+/// The numbers that are set, by name.
+template <class Class>
+py::dict numbers(const Class& object) {
+  py::dict result;
+  for_each_member<Class>([&](const char* name, auto member) {
+    py::object value = py::cast(object.*member);
+    if (!value.is_none()) result[name] = std::move(value);
+  });
+  return result;
+}
 
 /// Defines the attribute `name` of a class of Python's.
 template <class Class, class Value>
@@ -74,11 +91,24 @@ py::tuple slots(const BoundRule& bound) {
 
 }  // namespace
 
+double momentum_product(const Nadam& rule, std::int64_t updates) {
+  // From there on the momentum is beta_1 to the last bit.
+  constexpr std::int64_t warm = 1024;
+  Nadam moved = rule;
+  moved.momentum_product = 1.0;
+  for (std::int64_t t = 1; t <= std::min(updates, warm); ++t) moved.advance(t);
+  return moved.momentum_product * power(rule.beta_1, std::max(updates - warm, std::int64_t{0}));
+}
+
 void bind_rules(py::module_& module) {
   py::class_<BoundRule> rule(module, "Rule");
   attribute(rule, "calls", &BoundRule::calls);
   rule.def_property_readonly("slots", &slots)
       .def("copy", [](const BoundRule& bound) { return bound; })
+      .def("numbers",
+           [](const BoundRule& bound) {
+             return std::visit([](const auto& rule) { return numbers(rule); }, copied(bound).rule);
+           })
       .def(
           "take_state",
           [](BoundRule& bound, const BoundRule& other, std::int64_t calls) {
@@ -89,25 +119,16 @@ void bind_rules(py::module_& module) {
         std::visit([](const auto& rule) { rule.check(); }, bound.rule);
       });
 
-  RuleClass<SGD>(module, "SGD")
-      .number("momentum", &SGD::momentum)
-      .number("nesterov", &SGD::nesterov);
-  RuleClass<RMSprop>(module, "RMSprop")
-      .number("rho", &RMSprop::rho)
-      .number("momentum", &RMSprop::momentum)
-      .number("epsilon", &RMSprop::epsilon)
-      .number("centered", &RMSprop::centered);
-  RuleClass<Nadam>(module, "Nadam")
-      .number("beta_1", &Nadam::beta_1)
-      .number("beta_2", &Nadam::beta_2)
-      .number("epsilon", &Nadam::epsilon)
-      .number("momentum_product", &Nadam::momentum_product);
-  RuleClass<Adam>(module, "Adam")
-      .number("beta_1", &Adam::beta_1)
-      .number("beta_2", &Adam::beta_2)
-      .number("epsilon", &Adam::epsilon)
-      .number("amsgrad", &Adam::amsgrad);
-  RuleClass<HandedOver>(module, "HandedOver").number("takes_back", &HandedOver::takes_back);
+  bind_rule<SGD>(module);
+  bind_rule<RMSprop>(module);
+  bind_rule<Nadam>(module).def(
+      "product_after",
+      [](const BoundRuleOf<Nadam>& self, std::int64_t updates) {
+        return momentum_product(std::get<Nadam>(copied<BoundRule>(self).rule), updates);
+      },
+      py::arg("updates"));
+  bind_rule<Adam>(module);
+  bind_rule<HandedOver>(module);
 
   py::class_<LossScale> loss_scale(module, "LossScale");
   loss_scale.def(py::init<>())
@@ -121,15 +142,9 @@ void bind_rules(py::module_& module) {
   options.def(py::init<>())
       .def("copy", [](const Options& self) { return self; })
       .def("check", &Options::check);
-  attribute(options, "weight_decay", &Options::weight_decay);
-  attribute(options, "clipnorm", &Options::clipnorm);
-  attribute(options, "clipvalue", &Options::clipvalue);
-  attribute(options, "global_clipnorm", &Options::global_clipnorm);
-  attribute(options, "use_ema", &Options::use_ema);
-  attribute(options, "ema_momentum", &Options::ema_momentum);
-  attribute(options, "ema_overwrite_frequency", &Options::ema_overwrite_frequency);
-  attribute(options, "loss_scale_factor", &Options::loss_scale_factor);
-  attribute(options, "gradient_accumulation_steps", &Options::gradient_accumulation_steps);
+  options.def("numbers", [](const Options& self) { return numbers(copied(self)); });
+  for_each_member<Options>(
+      [&](const char* name, auto member) { attribute(options, name, member); });
 }
 
 }  // namespace ravine::python
