@@ -110,7 +110,7 @@ class TensorPlan:
                 grad = torch.empty_like(variable, dtype=grad.dtype, requires_grad=False).copy_(grad)
         return array_of(grad)
 
-    def step(
+    def run(
         self, rule: _core.Rule, options: _core.Options, learning_rate: float, grads: Sequence[Any]
     ) -> None:
         """Step all variables, by what `gradient` returns, None for those without a gradient."""

@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from ravine import _core
+from ravine.keras._host import OnHost
 
 
-class Copies:
+class Copies(OnHost):
     """Stands in for `Bound`: steps copies of the values, and then assigns these.
 
     Inside one of Keras's stateless scopes, where values come from and assignments go to lists.
 
     Parameters
     ----------
-    values : module
-        Of the backend, with `Bound` and `copy`.
+    bound, copy : callable
+        Of the backend.
     names, *groups
         As `Bound` takes them.
     """
 
-    def __init__(self, values: Any, names: Sequence[str], *groups: Any) -> None:
+    def __init__(self, bound: Any, copy: Any, names: Sequence[str], *groups: Any) -> None:
         self._copies: list[_Copy] = []
 
         def copied(group: Any) -> Any:
@@ -29,18 +30,22 @@ class Copies:
                 return [copied(each) for each in group]
             if group is None:
                 return None
-            self._copies.append(_Copy(group, values.copy(group.value)))
+            self._copies.append(_Copy(group, copy(group.value)))
             return self._copies[-1]
 
-        self._bound = values.Bound(names, *(copied(group) for group in groups))
+        self._bound = bound(names, *(copied(group) for group in groups))
         self.plan = self._bound.plan
-        self.gradient, self.take_received = self._bound.gradient, self._bound.take_received
+        self.gradient = self._bound.gradient
 
-    def step(
+    def take_received(self) -> None:
+        """Tell the plan, within a window, which variables had gradients."""
+        self._bound.take_received()
+
+    def run(
         self, rule: _core.Rule, options: _core.Options, learning_rate: float, grads: Sequence[Any]
     ) -> None:
-        """Step all variables, by what `gradient` returns, None for those without a gradient."""
-        self._bound.step(rule, options, learning_rate, grads)
+        """Step all variables by the rule, with its numbers."""
+        self._bound.run(rule, options, learning_rate, grads)
         for copy in self._copies:
             copy.variable.assign(copy.value)
 

@@ -9,12 +9,23 @@ from typing import Any, ClassVar
 import keras
 
 from ravine import _core
-from ravine.keras._copies import Copies
 from ravine.keras._settings import Settings
 
 _BACKENDS = ("torch", "numpy")
 _backend = keras.backend.backend()
-_values: Any = import_module(f"ravine.keras._{'torch' if _backend == 'torch' else 'numpy'}_values")
+_values: Any = import_module(
+    f"ravine.keras._{_backend if _backend in _BACKENDS else 'numpy'}_values"
+)
+
+
+def _check_backend(name: str) -> None:
+    if _backend not in _BACKENDS:
+        raise RuntimeError(
+            f"ravine.keras needs Keras's backend torch or numpy. Received: {_backend}, whose "
+            "variables cannot be updated in place. Set the environment variable "
+            "KERAS_BACKEND=torch before Keras is imported, or use "
+            f"keras.optimizers.{name}."
+        )
 
 
 class Native(keras.optimizers.Optimizer):
@@ -25,13 +36,7 @@ class Native(keras.optimizers.Optimizer):
     _slots: ClassVar[dict[str, str]]  # from the slots of the rule to attributes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if _backend not in _BACKENDS:
-            raise RuntimeError(
-                f"ravine.keras needs Keras's backend torch or numpy. Received: {_backend}, whose "
-                "variables cannot be updated in place. Set the environment variable "
-                "KERAS_BACKEND=torch before Keras is imported, or use "
-                f"keras.optimizers.{type(self).__name__}."
-            )
+        _check_backend(type(self).__name__)
         super().__init__(*args, **kwargs)
         self._settings = Settings(self, self._rule, self._numbers)
         self._settings()  # refuses numbers that are out of range
@@ -132,9 +137,11 @@ class Native(keras.optimizers.Optimizer):
         ]
         options, rule = self._settings()
         bound = self._bind(rule)
-        rule.calls = calls = int(bound.number(self._iterations))
+        calls = bound.number(self._iterations)
         if stepped:
-            self._step(bound, options, rule, stepped)
+            ordered = self._ordered(bound, stepped)
+            rate, product = self._rate(bound), self._product()
+            bound.step(rule, options, calls, rate, ordered, product)
         if len(stepped) < len(grads):
             self._overwrite_variables_directly_with_gradients(grads, variables)
         for _, variable in stepped:
@@ -190,9 +197,8 @@ class Native(keras.optimizers.Optimizer):
         self._check_variables_are_known(variables)
         return variables
 
-    def _step(
-        self, bound: Any, options: _core.Options, rule: _core.Rule, pairs: list[tuple[Any, Any]]
-    ) -> None:
+    def _ordered(self, bound: Any, pairs: list[tuple[Any, Any]]) -> list[Any]:
+        """Return the gradients in the order of the plan, None for those that are missing."""
         ordered: list[Any] = [None] * len(self._positions)
         for grad, variable in pairs:
             position = self._positions.get(id(variable))
@@ -202,14 +208,17 @@ class Native(keras.optimizers.Optimizer):
                     "optimizer was built while its overwrite_with_gradient was set."
                 )
             ordered[position] = bound.gradient(position, grad)
-        bound.step(rule, options, self._rate(bound), ordered)
+        return ordered
 
-    def _rate(self, bound: Any) -> float:
+    def _rate(self, bound: Any) -> Any:
         rate = self._learning_rate
         if isinstance(rate, keras.Variable):
-            number: float = bound.number(rate)
-            return number
-        return float(self._get_current_learning_rate())
+            return bound.number(rate)
+        return self._get_current_learning_rate()
+
+    def _product(self) -> Any:
+        """Return the variable with the product of the momenta, if the rule has one."""
+        return None
 
     def _bind(self, rule: _core.Rule) -> Any:
         """Return the plan over the variables as they are now, made anew if that must be."""
@@ -236,14 +245,8 @@ class Native(keras.optimizers.Optimizer):
             self._stepped(getattr(self, "_accumulated_gradients", None)),
         ]
         names = [variable.path for variable in variables]
-        if self._is_stateless:
-            bound = Copies(_values, names, *groups)
-        else:
-            bound = _values.Bound(names, *groups)
-        for index, variable in enumerate(variables):
-            bound.plan.set_decays(index, self._use_weight_decay(variable))
-        bound.take_received()
-        bound.plan.prepare(rule)  # and wait for the slots: the first step may be on any stream
+        bound = (_values.Stateless if self._is_stateless else _values.Bound)(names, *groups)
+        bound.start(rule, [self._use_weight_decay(variable) for variable in variables])
         return bound
 
     def _stepped(self, kept: Any) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ravine import _core
+from ravine.keras._copies import Copies
+from ravine.keras._host import OnHost
 
 
 def outside_of_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,7 +23,7 @@ def copy(value: Any) -> Any:
     return value.copy()
 
 
-class Bound:
+class Bound(OnHost):
     """A plan over the values of variables.
 
     Parameters
@@ -72,10 +75,10 @@ class Bound:
         """Return the gradient of a variable as `step` takes it."""
         return np.asarray(grad)
 
-    def step(
+    def run(
         self, rule: _core.Rule, options: _core.Options, learning_rate: float, grads: Sequence[Any]
     ) -> None:
-        """Step all variables, by what `gradient` returns, None for those without a gradient."""
+        """Step all variables by the rule, with its numbers."""
         self.plan.step(rule, options, learning_rate, grads, None)
 
     def number(self, variable: Any) -> float:
@@ -86,6 +89,9 @@ class Bound:
     def set_number(self, variable: Any, number: float) -> None:
         """Set the number that a variable without axes holds, rounded to its type."""
         variable.assign(number)
+
+
+Stateless = partial(Copies, Bound, copy)
 
 
 def _lay_out_as(slot: Any, variable: Any) -> None:

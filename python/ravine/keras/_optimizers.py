@@ -136,14 +136,8 @@ class Nadam(Native, keras.optimizers.Nadam):
             self._untrack_variable(product)
             self._u_product = keras.Variable(1.0, dtype="float32")
 
-    def _step(self, bound: Any, options: Any, rule: Any, pairs: Any) -> None:
-        product = bound.number(self._u_product)
-        if product == 1 and rule.calls:  # not saved inside of Keras's LossScaleOptimizer
-            for t in range(1, rule.calls // (options.gradient_accumulation_steps or 1) + 1):
-                product *= rule.beta_1 * (1 - 0.5 * 0.96**t)
-        rule.momentum_product = product
-        super()._step(bound, options, rule, pairs)
-        bound.set_number(self._u_product, rule.momentum_product)
+    def _product(self) -> Any:
+        return self._u_product
 
 
 for _class in (SGD, RMSprop, Adam, AdamW, Nadam):

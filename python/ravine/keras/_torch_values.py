@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import torch
 
 from ravine._tensors import TensorPlan
+from ravine.keras._copies import Copies
+from ravine.keras._host import OnHost
 
 outside_of_graphs = torch.compiler.disable  # torch.compile must not look into a native step
 
@@ -18,7 +21,7 @@ def copy(value: Any) -> Any:
     return value.detach().clone()
 
 
-class Bound(TensorPlan):
+class Bound(OnHost, TensorPlan):
     """A plan over the values of variables.
 
     Parameters
@@ -60,6 +63,9 @@ class Bound(TensorPlan):
         if known is None:
             known = self._scalars[id(variable)] = _Scalar(variable)
         return known
+
+
+Stateless = partial(Copies, Bound, copy)
 
 
 class _Scalar:

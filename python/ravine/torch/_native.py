@@ -105,7 +105,7 @@ class Native(torch.optim.Optimizer):
         for group, bound, rate, grads in calls:
             rule = bound.rule
             self._to_rule(group, rule)
-            bound.plan.step(rule, bound.options, rate, grads)
+            bound.plan.run(rule, bound.options, rate, grads)
             self._from_rule(group, rule)
         return loss
 
