@@ -3,13 +3,16 @@
 # process.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
-make_wheel dist OFF
-use_venv frameworks torch==2.13.0 jax spacy scikit-learn 'pytest>=8.2' pytest-xdist \
-  "$wheel[keras,torch,thinc]"
-reinstall "$wheel"
+# As users do who want JAX: its headers come from where the wheel is built.
+use_venv frameworks torch==2.13.0 jax spacy scikit-learn 'pytest>=8.2' pytest-xdist
+RAVINE_JAX=1 pip install --quiet --disable-pip-version-check -C cmake.define.RAVINE_CUDA=OFF \
+  ".[keras,torch,jax,thinc]"
 export OMP_NUM_THREADS=1  # of each of the tests that run side by side
 KERAS_BACKEND=torch run_pytest tests/frameworks
 KERAS_BACKEND=numpy run_pytest tests/frameworks/test_keras_numpy.py
+python -m ravine info | grep 'steps in JAX  *XLA'
+# Most of the time there is the compiler's: it need not try hard.
+KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 run_pytest tests/frameworks/test_*keras*.py
 # Every peer that is here takes part in the benchmark.
 pip install --quiet --disable-pip-version-check numba optax
 python -m ravine bench --workloads flat10 --rules sgd adam --rounds 1 --seconds 0 \

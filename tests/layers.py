@@ -179,6 +179,7 @@ INCLUDES = {
         "pybind11/*.h",
         "tests/emulator/bindings.hpp",
         "build_config.hpp",
+        "xla/ffi/api/ffi.h",
     ],
 }
 # Headers of the standard library have neither a folder nor an extension.
@@ -301,6 +302,7 @@ IMPORTS = {
     "keras._copies": ["_core", "keras._host"],
     "keras._torch_values": ["_tensors", "keras._copies", "keras._host"],
     "keras._numpy_values": ["_core", "keras._copies", "keras._host"],
+    "keras._jax_values": ["_core"],
     "torch.__init__": ["torch._optimizers"],
     "torch._optimizers": ["_core", "torch._native"],
     "torch._native": ["_core", "_options", "_tensors"],
@@ -322,6 +324,7 @@ OTHERS = {
     "keras._optimizers": ["keras"],
     "keras._native": ["keras"],
     "keras._torch_values": ["keras", "torch"],
+    "keras._jax_values": ["jax", "keras", "numpy"],
     "torch.__init__": ["torch"],
     "torch._native": ["torch"],
     "thinc": ["thinc"],

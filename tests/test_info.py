@@ -48,6 +48,7 @@ def test_json_has_all_there_is():
     }
     assert found["cuda"].keys() == {"compiled", "architectures", "driver", "problem"}
     assert bool(found["cuda"]["compiled"]) is _core.has_cuda()
+    assert bool(found["jax"]["xla_ffi"]) is bool(_core.jax_handlers)
 
 
 def test_text_says_the_same():
@@ -63,6 +64,9 @@ def test_text_says_the_same():
     sets = found["instruction_set"]["available"]
     assert lines["instruction set"] == f"{sets[0]}, the widest of {', '.join(sets)}"
     assert lines["NumPy"] == np.__version__
+    interface = found["jax"]["xla_ffi"]
+    said = f"XLA's FFI {interface}" if interface else "not in this build"
+    assert lines["steps in JAX"] == said
     for name, version in found["packages"].items():
         assert lines[name] == (version or "not installed")
 

@@ -47,5 +47,6 @@ double momentum_product(const Nadam& rule, std::int64_t updates);
 void bind_rules(pybind11::module_& module);
 void bind_plan(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
+void bind_jax(pybind11::module_& module);
 
 }  // namespace ravine::python

@@ -18,12 +18,12 @@ void bind_build(py::module_& module) {
   module.def(
       "build_info",
       [] {
-        return std::map<std::string, std::string>{
-            {"compiler", RAVINE_COMPILER},
-            {"build_type", RAVINE_BUILD_TYPE},
-            {"flags", RAVINE_FLAGS},
-            {"cuda", RAVINE_CUDA_COMPILER},
-            {"cuda_architectures", RAVINE_CUDA_ARCHITECTURES}};
+        return std::map<std::string, std::string>{{"compiler", RAVINE_COMPILER},
+                                                  {"build_type", RAVINE_BUILD_TYPE},
+                                                  {"flags", RAVINE_FLAGS},
+                                                  {"cuda", RAVINE_CUDA_COMPILER},
+                                                  {"cuda_architectures", RAVINE_CUDA_ARCHITECTURES},
+                                                  {"xla_ffi", RAVINE_XLA_FFI}};
       },
       "How this module was compiled. What is empty is not in it.");
   module.def("instruction_sets", &instruction_sets,

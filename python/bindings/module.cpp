@@ -42,6 +42,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   ravine::python::bind_rules(module);
   ravine::python::bind_plan(module);
   ravine::python::bind_build(module);
+#if defined(RAVINE_JAX)
+  ravine::python::bind_jax(module);
+#else
+  module.attr("jax_handlers") = py::dict();
+#endif
 #if defined(RAVINE_EMULATOR)
   ravine::python::bind_emulator(module);
 #endif

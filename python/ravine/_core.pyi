@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 __version__: str
+jax_handlers: dict[str, Any]
 
 class Rule:
     calls: int

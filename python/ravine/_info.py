@@ -20,6 +20,7 @@ OPTIONAL_PACKAGES = {
     "safetensors": ("safetensors",),
     "keras": ("keras",),
     "torch": ("torch",),
+    "jax": ("jax",),
     "scikit-learn": ("scikit-learn",),
     "matplotlib": ("matplotlib",),
 }
@@ -55,6 +56,7 @@ def collect() -> dict[str, Any]:
         "instruction_set": _instruction_set(),
         "threads": _threads(),
         "cuda": _cuda(),
+        "jax": {"xla_ffi": _core.build_info()["xla_ffi"] or None},
         "packages": {name: _version(*names) for name, names in OPTIONAL_PACKAGES.items()},
     }
 
@@ -76,6 +78,8 @@ def as_text(found: dict[str, Any]) -> str:
     }
     if cuda["problem"]:
         lines["GPU arrays"] = f"cannot be used: {cuda['problem']}"
+    interface = found["jax"]["xla_ffi"]
+    lines["steps in JAX"] = f"XLA's FFI {interface}" if interface else "not in this build"
     lines |= {name: version or "not installed" for name, version in found["packages"].items()}
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {value}" for name, value in lines.items())

@@ -1,5 +1,7 @@
-"""Keras itself on its torch backend, and what its tests share; without it, they are skipped."""
+"""Keras itself on its torch or jax backend, and what its tests share; else they are skipped."""
 
+import contextlib
+import importlib
 import os
 import warnings
 
@@ -8,9 +10,10 @@ import pytest
 from checks import assert_same
 
 # Before anything imports Keras: other tests want it with another backend.
-if os.environ.get("KERAS_BACKEND") != "torch":
-    pytest.skip("set KERAS_BACKEND=torch, in a run of its own", allow_module_level=True)
-torch = pytest.importorskip("torch", reason="needs PyTorch", exc_type=ImportError)
+BACKEND = os.environ.get("KERAS_BACKEND")
+if BACKEND not in ("torch", "jax"):
+    pytest.skip("set KERAS_BACKEND=torch or jax, in a run of its own", allow_module_level=True)
+pytest.importorskip(BACKEND, reason=f"needs {BACKEND}", exc_type=ImportError)
 pytest.importorskip("keras", reason="needs Keras", exc_type=ImportError)
 
 import keras  # noqa: E402
@@ -18,8 +21,12 @@ import ml_dtypes  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 
 import ravine.keras  # noqa: E402
+from ravine import _core  # noqa: E402
 
-__all__ = ["assert_same", "keras", "ml_dtypes", "ravine", "torch"]
+if BACKEND == "jax" and not _core.jax_handlers:
+    pytest.skip("needs a build with jaxlib's headers", allow_module_level=True)
+
+__all__ = ["assert_same", "keras", "ml_dtypes", "ravine"]
 
 NAMES = ("SGD", "RMSprop", "Adam", "AdamW", "Nadam")
 # With the epsilons of Keras, gradients that are nothing but rounding make whole steps.
@@ -38,6 +45,12 @@ RULES = {
 }
 each_rule = pytest.mark.parametrize("rule", RULES)
 each_name = pytest.mark.parametrize("name", NAMES)
+# JAX compiles each `fit` anew, which takes longer than all of its steps: there, some stand for all.
+FIT_NAMES = NAMES if BACKEND == "torch" else ("RMSprop", "Adam")
+each_rule_in_fit = pytest.mark.parametrize(
+    "rule", RULES if BACKEND == "torch" else ("Nesterov", "Nadam")
+)
+each_name_in_fit = pytest.mark.parametrize("name", FIT_NAMES)
 
 
 def make(library, rule, **options):
@@ -120,6 +133,48 @@ def variable(value, dtype="float32", **options):
     return keras.Variable(np.asarray(value, np.float64), dtype=dtype, **options)
 
 
-def tensor(value, dtype=torch.float32):
-    """Make a tensor, such as a gradient."""
-    return torch.tensor(value, dtype=dtype)
+def tensor(value, dtype="float32"):
+    """Make a tensor or an array of JAX, such as a gradient."""
+    if BACKEND == "torch":
+        torch = importlib.import_module("torch")
+        return torch.tensor(value, dtype=getattr(torch, dtype))
+    return importlib.import_module("jax.numpy").asarray(value, dtype)
+
+
+def array(value):
+    """Return a tensor or a variable as an array of NumPy, copied."""
+    return np.array(keras.ops.convert_to_numpy(value))
+
+
+@contextlib.contextmanager
+def types_of(dtype):
+    """Let there be float64, which JAX has only if it is asked for."""
+    if BACKEND == "jax" and dtype == "float64":
+        with importlib.import_module("jax").enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def apply_scaled(optimizer, grads, variables):
+    """Make a step of Keras's LossScaleOptimizer, whose `apply` needs a program on jax."""
+    if BACKEND == "torch":
+        return optimizer.apply(grads, variables)
+    if not optimizer.built:
+        optimizer.build(variables)
+    groups = [variables, optimizer.variables]
+    weights, state = ([v.value for v in group] for group in groups)
+    for group, result in zip(groups, optimizer.stateless_apply(state, grads, weights), strict=True):
+        for v, value in zip(group, result, strict=True):
+            v.assign(value)
+    return None
+
+
+def refused(optimizer, grads, variables, error, message):
+    """Check that a step raises and changes nothing."""
+    optimizer.build(variables)
+    before = values([*variables, *optimizer.variables])
+    with pytest.raises(error) as caught:
+        optimizer.apply(grads, variables)
+    assert str(caught.value) == message
+    assert_equal([*variables, *optimizer.variables], before)

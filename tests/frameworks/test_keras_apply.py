@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from keras_checks import (
+    BACKEND,
     RULES,
+    array,
     assert_equal,
     assert_near,
     assert_same,
@@ -13,8 +15,9 @@ from keras_checks import (
     make,
     ml_dtypes,
     ravine,
+    refused,
     tensor,
-    torch,
+    types_of,
     values,
     variable,
 )
@@ -27,7 +30,7 @@ def start(dtype="float32", seed=0):
     return [variable(random.standard_normal(shape), dtype) for shape in SHAPES]
 
 
-def gradients(step, dtype=torch.float32):
+def gradients(step, dtype="float32"):
     random = np.random.default_rng(100 + step)
     return [tensor(random.standard_normal(shape), dtype) for shape in SHAPES]
 
@@ -39,18 +42,14 @@ def stepped(optimizer, steps=5, dtype="float32"):
     return variables
 
 
-def arrays(variables):
-    return [v.numpy().copy() for v in variables]
-
-
 @each_rule
 def test_bits_are_those_of_arrays(rule):
     options = {"global_clipnorm": 1.0, "use_ema": True, "gradient_accumulation_steps": 2}
     optimizer, twin = (make(x, rule, **options) for x in (ravine.keras, ravine))
     twin.learning_rate = float(np.float32(twin.learning_rate))  # as Keras keeps it
-    expected = arrays(start())
+    expected = values(start())
     for step in range(3):
-        twin.apply([g.numpy() for g in gradients(step)], expected)
+        twin.apply([array(g) for g in gradients(step)], expected)
     assert_equal(stepped(optimizer, 3), expected)
 
 
@@ -65,38 +64,34 @@ def test_values_are_those_of_keras_in_its_defaults(rule):
 @each_rule
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_types_of_variables(rule, dtype):
-    optimizer, twin = make(ravine.keras, rule), make(ravine, rule)
-    twin.learning_rate = float(np.float32(twin.learning_rate))
-    expected = [np.asarray(keras.ops.convert_to_numpy(v)) for v in start(dtype)]
-    expected = [w.astype(getattr(ml_dtypes, dtype, dtype)) for w in expected]
-    for step in range(3):
-        twin.apply([g.numpy() for g in gradients(step)], expected)
-    variables = stepped(optimizer, 3, dtype)
-    for v, w in zip(variables, expected, strict=True):
-        assert_same(np.asarray(keras.ops.convert_to_numpy(v)).astype(w.dtype), w)
-    slots = {v.dtype for v in optimizer.variables[2:]}
-    assert slots <= {"float64" if dtype == "float64" else "float32"}
+    with types_of(dtype):
+        optimizer, twin = make(ravine.keras, rule), make(ravine, rule)
+        twin.learning_rate = float(np.float32(twin.learning_rate))
+        expected = [array(v).astype(getattr(ml_dtypes, dtype, dtype)) for v in start(dtype)]
+        for step in range(3):
+            twin.apply([array(g) for g in gradients(step)], expected)
+        variables = stepped(optimizer, 3, dtype)
+        for v, w in zip(variables, expected, strict=True):
+            assert_same(array(v).astype(w.dtype), w)
+        slots = {v.dtype for v in optimizer.variables[2:]}
+        assert slots <= {"float64" if dtype == "float64" else "float32"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_types_of_gradients(dtype):
-    optimizer, variables = ravine.keras.SGD(0.5), start()
-    before = arrays(variables)
-    optimizer.apply(gradients(0, dtype), variables)
-    for v, w, g in zip(variables, before, gradients(0, dtype), strict=True):
-        assert_same(v.numpy(), (w - np.float32(0.5) * g.float().numpy()).astype(np.float32))
+    with types_of(dtype):
+        optimizer, variables = ravine.keras.SGD(0.5), start()
+        before, grads = values(variables), gradients(0, dtype)
+        optimizer.apply(grads, variables)
+        for v, w, g in zip(variables, before, grads, strict=True):
+            rounded = keras.ops.convert_to_numpy(keras.ops.cast(g, "float32"))
+            assert_same(array(v), (w - np.float32(0.5) * rounded).astype(np.float32))
 
 
 def test_gradients_may_be_arrays():
     w = variable([1, 2])
     ravine.keras.SGD(0.5).apply([np.array([1.0, 1.0])], [w])
     assert w.numpy().tolist() == [0.5, 1.5]
-
-
-def test_gradients_may_have_strides():
-    w = variable(np.ones((2, 3)))
-    ravine.keras.SGD(1.0).apply([torch.arange(6.0).reshape(3, 2).T], [w])
-    assert w.numpy().tolist() == [[1, -1, -3], [0, -2, -4]]
 
 
 def test_some_variables_in_any_order():
@@ -138,10 +133,8 @@ def test_constraints_come_last():
 
     w = keras.Variable(np.array([0.5, -2.0], "float32"))
     w.constraint = Bounded()
-    address = w.value.data_ptr()
     ravine.keras.SGD(1.0).apply([tensor([-3.0, 0.25])], [w])
     assert w.numpy().tolist() == [1, -1]
-    assert w.value.data_ptr() == address
 
 
 @pytest.mark.parametrize("steps", [None, 2])
@@ -193,51 +186,12 @@ def test_attributes_count_when_they_are_set():
 
 
 def test_betas_may_be_functions_and_tensors():
-    functions = ravine.keras.Adam(beta_1=lambda: 0.5, beta_2=tensor(0.75, torch.float64))
+    functions = ravine.keras.Adam(beta_1=lambda: 0.5, beta_2=tensor(0.75))
     numbers = ravine.keras.Adam(beta_1=0.5, beta_2=0.75)
     assert_equal(stepped(functions), stepped(numbers))
 
 
-def test_autograd_sees_that_variables_change():
-    w = variable(2.0)
-    loss = w.value**2
-    ravine.keras.SGD(0.5).apply([tensor(1.0)], [w])
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
-
-
-def test_variables_may_be_moved_in_memory():
-    w = variable([1, 2])
-    optimizer = ravine.keras.SGD(1.0)
-    optimizer.apply([tensor([0.5, 0.5])], [w])
-    w.value.data = w.value.data.clone()
-    optimizer.apply([tensor([0.5, 0.5])], [w])
-    assert w.numpy().tolist() == [0, 1]
-
-
-def test_other_layouts_keep_the_slots():
-    w, twin = variable(np.ones((1, 2, 2, 2))), variable(np.ones((1, 2, 2, 2)))
-    optimizers = [ravine.keras.SGD(0.5, momentum=0.5) for _ in range(2)]
-    grad = torch.arange(8.0).reshape(1, 2, 2, 2)
-    for _ in range(3):
-        for v, optimizer in zip((w, twin), optimizers, strict=True):
-            optimizer.apply([grad], [v])
-        w.value.data = w.value.data.to(memory_format=torch.channels_last)
-    assert_equal([w], [twin])
-    assert_equal(optimizers[0].momentums, optimizers[1].momentums)
-
-
 # --- What is refused
-
-
-def refused(optimizer, grads, variables, error, message):
-    """Check that a step raises and changes nothing."""
-    optimizer.build(variables)
-    before = values([*variables, *optimizer.variables])
-    with pytest.raises(error) as caught:
-        optimizer.apply(grads, variables)
-    assert str(caught.value) == message
-    assert_equal([*variables, *optimizer.variables], before)
 
 
 def test_gradient_of_another_shape():
@@ -254,32 +208,11 @@ def test_gradient_of_another_shape():
 def test_gradient_of_integers():
     refused(
         ravine.keras.SGD(),
-        [tensor([1], torch.int32)],
+        [tensor([1], "int32")],
         [variable([1], name="a")],
         TypeError,
-        "Gradient 0 ('a') must have dtype float32, float64, float16 or bfloat16, in native byte "
-        "order. Received: int32.",
-    )
-
-
-def test_sparse_gradient():
-    refused(
-        ravine.keras.SGD(),
-        [torch.eye(2).to_sparse()],
-        [variable(np.eye(2))],
-        TypeError,
-        "A gradient must be dense. Received: a tensor of layout torch.sparse_coo. Layers of "
-        "embeddings make dense gradients with sparse=False.",
-    )
-
-
-def test_tensor_on_another_device():
-    refused(
-        ravine.keras.SGD(),
-        [torch.ones(2, device="meta")],
-        [variable([1, 2])],
-        TypeError,
-        "A tensor must be on the CPU or on a GPU of CUDA. Received: one on meta.",
+        "Gradient 0 ('a') must have dtype float32, float64, float16 or bfloat16"
+        f"{', in native byte order' if BACKEND == 'torch' else ''}. Received: int32.",
     )
 
 

@@ -118,15 +118,30 @@ def test_averages_become_the_values_and_stay_their_own():
         assert (v.value != average.value).all()
 
 
-def test_other_backends_are_named():
-    code = "import ravine.keras; ravine.keras.Nadam()"
+def test_other_backends_are_named(monkeypatch):
+    monkeypatch.setattr("ravine.keras._native._backend", "tensorflow")
+    with pytest.raises(RuntimeError) as caught:
+        ravine.keras.Nadam()
+    assert str(caught.value) == (
+        "ravine.keras needs Keras's backend torch, jax or numpy. Received: tensorflow, whose "
+        "variables cannot be updated in place. Set the environment variable KERAS_BACKEND=torch "
+        "before Keras is imported, or use keras.optimizers.Nadam."
+    )
+
+
+def test_build_without_the_step_for_jax():
+    """Of the backend itself, which may be there where jaxlib's headers were not."""
+    code = (
+        "from ravine import _core; _core.jax_handlers = {}; import ravine.keras; "
+        "ravine.keras.Nadam()"
+    )
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "RuntimeError: ravine.keras needs Keras's backend torch or numpy. Received: jax, whose "
-        "variables cannot be updated in place. Set the environment variable KERAS_BACKEND=torch "
-        "before Keras is imported, or use keras.optimizers.Nadam."
+        "RuntimeError: This build of ravine has no step for JAX. Build one with jaxlib's headers: "
+        "RAVINE_JAX=1 pip install --force-reinstall --no-deps --no-cache-dir --no-binary ravine "
+        "ravine. Or use keras.optimizers.Nadam."
     )

@@ -1,6 +1,6 @@
 """The optimizers inside Keras: for ``model.compile`` and ``fit``, with a native step.
 
-Subclasses of Keras's own, on its torch backend, and for steps without ``fit`` on its NumPy backend.
+Subclasses of Keras's own, on its backends torch and jax, and for steps without ``fit`` on NumPy's.
 Importing this registers them: ``model.compile(optimizer="ravine>Nadam")``.
 """
 

@@ -11,7 +11,7 @@ import keras
 from ravine import _core
 from ravine.keras._settings import Settings
 
-_BACKENDS = ("torch", "numpy")
+_BACKENDS = ("torch", "jax", "numpy")
 _backend = keras.backend.backend()
 _values: Any = import_module(
     f"ravine.keras._{_backend if _backend in _BACKENDS else 'numpy'}_values"
@@ -21,9 +21,16 @@ _values: Any = import_module(
 def _check_backend(name: str) -> None:
     if _backend not in _BACKENDS:
         raise RuntimeError(
-            f"ravine.keras needs Keras's backend torch or numpy. Received: {_backend}, whose "
+            f"ravine.keras needs Keras's backend torch, jax or numpy. Received: {_backend}, whose "
             "variables cannot be updated in place. Set the environment variable "
             "KERAS_BACKEND=torch before Keras is imported, or use "
+            f"keras.optimizers.{name}."
+        )
+    if _backend == "jax" and not _core.jax_handlers:
+        raise RuntimeError(
+            "This build of ravine has no step for JAX. Build one with jaxlib's headers: "
+            "RAVINE_JAX=1 pip install --force-reinstall --no-deps --no-cache-dir --no-binary "
+            "ravine ravine. Or use "
             f"keras.optimizers.{name}."
         )
 
@@ -103,7 +110,8 @@ class Native(keras.optimizers.Optimizer):
         for variable in var_list:
             average = self._model_variables_moving_average[self._get_variable_index(variable)]
             if average is not None:
-                variable.assign(average)
+                # Of its own: on jax an array that two variables have cannot be donated.
+                variable.assign(_values.copy(average.value))
 
     # --- Steps
 
