@@ -1,13 +1,16 @@
-"""Time Keras's own optimizers and ours in Keras on PyTorch: `apply` alone, and a step of `fit`.
+"""Time Keras's own optimizers and ours in Keras on PyTorch or JAX: `apply`, and a step of `fit`.
 
 In one process, in turn, round after round, on a network of 85,000 parameters and images of digits.
+On JAX, `apply` is a compiled program that is given all arrays to keep, as in `fit`.
 
     KERAS_BACKEND=torch python benchmarks/bench_keras.py --json keras.json
+    KERAS_BACKEND=jax python benchmarks/bench_keras.py --json keras_jax.json
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -20,7 +23,6 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 import numpy as np
-import torch
 from sklearn.datasets import load_digits
 
 import ravine
@@ -35,8 +37,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "Nadam": ("Nadam", {}),
     "Nadam + clip, average, decay": ("Nadam", OPTIONS),
 }
-# How many times as long Keras's own `apply` is to take.
-GOALS = {"Nadam": 8, "Nadam + clip, average, decay": 20}
+BACKEND = keras.backend.backend()
+# How many times as long Keras's own `apply` is to take, where it is not compiled.
+GOALS = {"Nadam": 8, "Nadam + clip, average, decay": 20} if BACKEND == "torch" else {}
 BATCH = 64
 Row = dict[str, Any]
 
@@ -53,22 +56,54 @@ def compiled(optimizer: Any) -> Any:
 
 def of_apply(model: Any, calls: int) -> Callable[[], float]:
     """Return what times `apply` on the weights of a network: seconds a call."""
-    variables = model.trainable_variables
+    optimizer, variables = model.optimizer, model.trainable_variables
     random = np.random.default_rng(0)
     grads = [
-        torch.from_numpy(random.standard_normal(v.shape).astype("float32") * 1e-3)
+        keras.ops.convert_to_tensor(random.standard_normal(v.shape).astype("float32") * 1e-3)
         for v in variables
     ]
-    model.optimizer.apply(grads, variables)
+    optimizer.build(variables)
+    run = (repeated_in_torch if BACKEND == "torch" else repeated_in_jax)(optimizer, grads)
+    run(1)
 
-    @torch.no_grad()
     def timed() -> float:
         start = time.perf_counter()
-        for _ in range(calls):
-            model.optimizer.apply(grads, variables)
+        run(calls)
         return (time.perf_counter() - start) / calls
 
     return timed
+
+
+def repeated_in_torch(optimizer: Any, grads: list[Any]) -> Callable[[int], None]:
+    """Return what calls `apply` so many times."""
+    no_grad = importlib.import_module("torch").no_grad
+
+    def run(calls: int) -> None:
+        with no_grad():
+            for _ in range(calls):
+                optimizer.apply(grads)
+
+    return run
+
+
+def repeated_in_jax(optimizer: Any, grads: list[Any]) -> Callable[[int], None]:
+    """Return what runs a compiled step so many times."""
+    jax = importlib.import_module("jax")
+    variables = optimizer._trainable_variables, optimizer.variables
+    state = [[jax.numpy.copy(v.value) for v in group] for group in variables]
+
+    def step(state: list[Any]) -> list[Any]:
+        return list(optimizer.stateless_apply(state[1], grads, state[0]))
+
+    step = jax.jit(step, donate_argnums=0)
+
+    def run(calls: int) -> None:
+        nonlocal state
+        for _ in range(calls):
+            state = step(state)
+        jax.block_until_ready(state)
+
+    return run
 
 
 def of_fit(model: Any) -> Callable[[], float]:
@@ -110,13 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--calls", type=int, default=20, help="of apply, in a round")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--threads", type=int, help="of PyTorch and of ravine")
+    parser.add_argument("--threads", type=int, help="of ravine, and of PyTorch")
     parser.add_argument("--json", help="file for the figures")
     given = parser.parse_args(arguments)
     if given.threads:
-        torch.set_num_threads(given.threads)
         ravine.set_num_threads(given.threads)
-    threads = {"PyTorch": torch.get_num_threads(), "ravine": ravine.get_num_threads()}
+    threads = {"ravine": ravine.get_num_threads()}
+    if BACKEND == "torch":
+        torch = importlib.import_module("torch")
+        if given.threads:
+            torch.set_num_threads(given.threads)
+        threads["PyTorch"] = torch.get_num_threads()
     load = os.getloadavg()[0]
     print(f"Threads {threads}, load {load:.1f} on {os.cpu_count()} CPUs; microseconds\n")
     print(f"{'':<30}{'':<8}{'Keras':>9}{'ravine':>9}{'ratio':>8}")

@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+TORCH = os.environ.get("KERAS_BACKEND") == "torch"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -29,8 +31,8 @@ def test_benchmark_times_both_in_turn(bench, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("case", "kind", "ratio", "expected"),
     [
-        ("Nadam", "apply", 8.0, True),
-        ("Nadam", "apply", 7.9, False),
+        ("Nadam", "apply", 8.0, True if TORCH else None),
+        ("Nadam", "apply", 7.9, False if TORCH else None),
         ("SGD", "apply", 0.5, None),
         ("SGD", "fit", 0.99, False),
         ("SGD", "fit", 1.0, True),
