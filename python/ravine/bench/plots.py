@@ -78,11 +78,12 @@ def _bars(axis: Any, rows: list[Row]) -> None:
     left_out = (LIMIT, STREAM, DIVIDER, ALONE)
     names = [n for n in dict.fromkeys(row["name"] for row in rows) if n not in left_out]
     keys = list(dict.fromkeys(map(_label, rows)))
+    colors = import_module("matplotlib").colormaps["tab20"]  # there are more than ten peers
     for k, name in enumerate(names):
         found = {_label(row): row["to_limit"][1] for row in rows if row["name"] == name}
         places = [i + 0.8 * k / len(names) for i, key in enumerate(keys) if key in found]
         heights = [found[key] for key in keys if key in found]
-        color = "black" if name == RAVINE else f"C{k % 10}"
+        color = "black" if name == RAVINE else colors(k % 20)
         axis.bar(places, heights, 0.8 / len(names), label=name, color=color)
     axis.axhline(1, color="gray", lw=0.8)
     axis.set_yscale("log")
