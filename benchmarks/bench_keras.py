@@ -133,6 +133,11 @@ def compare(name: str, arguments: dict[str, Any], kind: str, rounds: int, calls:
     return {"kind": kind, "keras": theirs, "ravine": ours, "ratio": ratio}
 
 
+def is_left_out(case: str, kind: str) -> bool:
+    """Whether Keras's own fails: a second `fit` with averages on jax, whose memory it gave away."""
+    return BACKEND == "jax" and kind == "fit" and "use_ema" in CASES[case][1]
+
+
 def is_met(row: Row) -> bool | None:
     """Whether a goal is met; None if there is none. `fit` is to be no slower."""
     goal = GOALS.get(row["case"]) if row["kind"] == "apply" else 1
@@ -162,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     rows = []
     for case in given.cases:
         for kind in ("apply", "fit"):
+            if is_left_out(case, kind):
+                print(f"{case:<30}{kind:<8}left out: Keras's own optimizer fails")
+                continue
             row = {"case": case, **compare(*CASES[case], kind, given.rounds, given.calls)}
             rows.append(row)
             met = {None: "", True: "  met", False: "  NOT met"}[is_met(row)]
