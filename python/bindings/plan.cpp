@@ -3,8 +3,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
-#include <deque>
 #include <exception>
 #include <optional>
 #include <string>
@@ -17,9 +15,11 @@
 #include "cuda_arrays.hpp"
 #include "cupy_arrays.hpp"
 #include "known.hpp"
+#include "plan_over.hpp"
 #include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 #include "ravine/plan.hpp"
+#include "timing.hpp"
 
 namespace py = pybind11;
 
@@ -44,7 +44,7 @@ class BoundPlan {
         storage_(names_.size()),
         known_(names_.size()),
         layouts_(names_.size()),
-        plan_(bind(variables, slots, averages, accumulators)) {
+        plan_(plan_over(names_, variables, slots, averages, accumulators)) {
     const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
       for (const py::handle array : arrays) {
         kept.push_back(py::reinterpret_borrow<py::object>(array));
@@ -119,7 +119,7 @@ class BoundPlan {
   double time_divisions(const BoundRule& bound, int repeats) {
     const AnyRule rule = bound.rule;
     const py::gil_scoped_release release;
-    return seconds_each(repeats, [&](int) { plan_.divide(rule); });
+    return python::seconds_each(repeats, [&](int) { plan_.divide(rule); });
   }
 
   void overwrite_with_averages(const std::vector<std::size_t>& indices, std::uintptr_t stream) {
@@ -337,39 +337,9 @@ class BoundPlan {
   double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
     double seconds = 0;
     with_views(held_list(gradients), py::none(), [&](const std::vector<TensorView>& views) {
-      seconds = seconds_each(repeats, [&](int i) { repeated(views, i); });
+      seconds = python::seconds_each(repeats, [&](int i) { repeated(views, i); });
     });
     return seconds;
-  }
-
-  template <class Repeated>
-  static double seconds_each(int repeats, const Repeated& repeated) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < repeats; ++i) repeated(i);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
-           repeats;
-  }
-
-  Plan bind(const py::list& variables, const std::vector<py::list>& slots,
-            const std::optional<py::list>& averages,
-            const std::optional<py::list>& accumulators) const {
-    std::vector<Variable> result;
-    std::deque<ShapeStorage> storage;  // until the plan has copied what it keeps
-    const auto view = [&](py::handle array, const Which& which) {
-      return view_of(array, which, storage.emplace_back());
-    };
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      Variable variable{names_[i], view(variables[i], {"Variable", i, names_[i]}), {}, {}, {}};
-      for (const py::list& slot : slots) {
-        variable.slots.push_back(view(slot[i], {"Slot of variable", i, names_[i]}));
-      }
-      if (averages) variable.average = view((*averages)[i], {"Average", i, names_[i]});
-      if (accumulators) {
-        variable.accumulator = view((*accumulators)[i], {"Accumulator", i, names_[i]});
-      }
-      result.push_back(std::move(variable));
-    }
-    return Plan(std::move(result));
   }
 
   bool is_on_gpu() const { return plan_.device().type == DeviceType::cuda; }
