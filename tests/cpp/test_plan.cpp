@@ -229,5 +229,23 @@ TYPED_TEST(PlanOf, TakesGradientsOfAnyType) {
   }
 }
 
+TEST(Plan, TakesAProductOfMomentaThatIsNearlyNothingForZero) {
+  float w = 1.0f, g = 0.5f, momentum = 0.0f, velocity = 0.0f;
+  std::vector<Variable> variables(1);
+  variables[0].value = TensorView(&w, 1);
+  variables[0].slots = {TensorView(&momentum, 1), TensorView(&velocity, 1)};
+  Plan plan(variables);
+  AnyRule rule = Nadam{};
+  const std::vector<TensorView> gradients{TensorView(&g, 1)};
+  double plain = 1.0;
+  for (std::int64_t t = 1; t <= 7000; ++t) {
+    plan.step(rule, Options{}, 0.01, t - 1, gradients);
+    plain *= plain_momentum(Nadam{}, t);
+    const double product = std::get<Nadam>(rule).momentum_product;
+    ASSERT_EQ(product, std::fpclassify(plain) == FP_SUBNORMAL ? 0.0 : plain) << t;
+  }
+  EXPECT_EQ(std::fpclassify(plain), FP_SUBNORMAL);
+}
+
 }  // namespace
 }  // namespace ravine::test

@@ -57,7 +57,11 @@ struct Nadam {
   }
 
   /// Moves the scalar state to update number `t`.
-  RAVINE_PORTABLE void advance(std::int64_t t) { momentum_product *= scheduled_momentum(t); }
+  RAVINE_PORTABLE void advance(std::int64_t t) {
+    momentum_product *= scheduled_momentum(t);
+    // Subnormal it would stay for ever, and each product with it take a hundred cycles.
+    if (momentum_product < 0x1p-1022) momentum_product = 0.0;
+  }
 
   /// Takes over the scalar state, and nothing else.
   RAVINE_PORTABLE void take_state(const Nadam& advanced) {
