@@ -1,6 +1,8 @@
 // What happens to one element in one update, in Keras's order.
 #pragma once
 
+#include <limits>
+
 #include "ravine/passes.hpp"
 #include "ravine/portable.hpp"
 
@@ -10,6 +12,7 @@ namespace ravine {
 /// over several micro-steps comes here as their mean (`FinishAccumulation`).
 template <class Kernel, class T>
 struct Step {
+  static constexpr int slot_count = Kernel::slot_count;
   Unscale<T> unscale;
   Clip<T> clip;
   Decay<T> decay;
@@ -19,6 +22,12 @@ struct Step {
   RAVINE_PORTABLE void operator()(T& w, T g, Slot&... slot) const {
     decay(w);
     rule(w, clip(unscale(g)), slot...);
+  }
+
+  /// Whether the passes change nothing, so that the rule alone does the same.
+  bool is_rule_alone() const {
+    return unscale.gradient_scale == T(1) && clip.factor == T(1) &&
+           clip.value == std::numeric_limits<T>::infinity() && decay.decay == T(0);
   }
 };
 

@@ -80,11 +80,14 @@ bool holds(const Array& array) {
 }
 
 /// Each array is a parameter of its own, so that `restrict` tells the compiler what the plan has
-/// checked: no two of them overlap.
+/// checked: no two of them overlap. The numbers come by reference: by value they were read many at
+/// a time right after they were written one by one, and that took as long as 64 elements.
 template <bool averages, class T, class Raw, class Step, class... Slot>
-[[gnu::noinline]] void loop(const Step step, const Average<T> average, std::int64_t count,
-                            Raw* __restrict w, const Raw* __restrict g, T* __restrict mean,
-                            Slot* __restrict... slot) {
+[[gnu::noinline]] void loop(const Step& given_step, const Average<T>& given_average,
+                            std::int64_t count, Raw* __restrict w, const Raw* __restrict g,
+                            T* __restrict mean, Slot* __restrict... slot) {
+  const Step step = given_step;
+  const Average<T> average = given_average;
   const auto update = [&](std::int64_t i) {
     T value = widened<T>(w[i]);
     step(value, widened<T>(g[i]), slot[i]...);
@@ -116,9 +119,10 @@ struct Update {
   template <class Kernel>
   void operator()(const Kernel& kernel) const {
     const auto step = make_step<T>(kernel, passes, row.clip_factor, row.decays);
-    if (in_one_loop<T>(step)) return;
-    if constexpr (std::is_same_v<T, float>) {
-      if (in_one_loop<Bfloat16>(step)) return;
+    if (passes.averages        ? in_one_loop<true>(step)
+        : step.is_rule_alone() ? in_one_loop<false>(step.rule)
+                               : in_one_loop<false>(step)) {
+      return;
     }
     const bool fused = row.w.dtype == dtype_of<T> && !passes.average_starts && !passes.overwrites;
     Staged<T> staged;
@@ -127,36 +131,41 @@ struct Update {
       const std::int64_t size = count - done < block_size ? count - done : block_size;
       const T* const g = gradient(at, size, staged);
       T* const w = read<T>(row.w, at, size, staged.w, staged.raw);
-      apply(step, passes.averages && fused, at, size, w, g);
+      if (passes.averages && fused) {
+        apply<true>(step, at, size, w, g);
+      } else {
+        apply<false>(step, at, size, w, g);
+      }
       write(row.w, at, size, w, staged.raw);
       if (passes.averages && !fused) average_block(at, size, staged);
     }
   }
 
-  /// The whole chunk at once, if both arrays hold such elements. False: nothing was done.
-  template <class Raw, class Step>
+  /// The whole chunk at once, if neither array must be staged. False: nothing was done.
+  template <bool averages, class Step>
   bool in_one_loop(const Step& step) const {
+    if (in_loop_of<T, averages>(step)) return true;
+    if constexpr (std::is_same_v<T, float>) return in_loop_of<Bfloat16, averages>(step);
+    return false;
+  }
+  template <class Raw, bool averages, class Step>
+  bool in_loop_of(const Step& step) const {
     if (!holds<Raw>(row.w) || !holds<Raw>(row.g) || passes.accumulated > 1 ||
         (passes.averages && (passes.average_starts || passes.overwrites))) {
       return false;
     }
-    apply(step, passes.averages, begin, count, reinterpret_cast<Raw*>(row.w.data) + begin,
-          reinterpret_cast<const Raw*>(row.g.data) + begin);
+    apply<averages>(step, begin, count, reinterpret_cast<Raw*>(row.w.data) + begin,
+                    reinterpret_cast<const Raw*>(row.g.data) + begin);
     return true;
   }
 
-  template <class Step, class Raw>
-  void apply(const Step& step, bool averages, std::int64_t at, std::int64_t size, Raw* w,
-             const Raw* g) const {
-    const Average<T> average(passes);
+  template <bool averages, class Step, class Raw>
+  void apply(const Step& step, std::int64_t at, std::int64_t size, Raw* w, const Raw* g) const {
     const auto with_slots = [&]<std::size_t... k>(std::index_sequence<k...>) {
-      if (averages) {
-        loop<true, T>(step, average, size, w, g, average_slot() + at, slot(k) + at...);
-      } else {
-        loop<false, T>(step, average, size, w, g, static_cast<T*>(nullptr), slot(k) + at...);
-      }
+      T* const mean = averages ? average_slot() + at : nullptr;
+      loop<averages, T>(step, Average<T>(passes), size, w, g, mean, slot(k) + at...);
     };
-    with_slots(std::make_index_sequence<decltype(step.rule)::slot_count>{});
+    with_slots(std::make_index_sequence<Step::slot_count>{});
   }
 
   T* slot(std::size_t k) const { return static_cast<T*>(row.slots[k]); }
