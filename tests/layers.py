@@ -106,7 +106,8 @@ INCLUDES = {
         "cpuid.h",
     ],
     CPU + "thread_limit.?pp": [PUBLIC + "threads.hpp", "sched.h"],
-    CPU + "pool.?pp": [CPU + "floating_point.hpp", PUBLIC + "error.hpp"],
+    CPU + "keep_off.?pp": ["sched.h"],
+    CPU + "pool.?pp": [CPU + "floating_point.hpp", CPU + "keep_off.hpp", PUBLIC + "error.hpp"],
     CPU + "threads.hpp": [],
     CPU + "threads.cpp": [
         CPU + "floating_point.hpp",

@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "floating_point.hpp"
+#include "keep_off.hpp"
 #include "ravine/error.hpp"
 
 namespace ravine::cpu {
@@ -64,6 +65,7 @@ void Pool::run(std::uint32_t count, Body body, void* context) {
   share_count_.store(shares, std::memory_order_relaxed);
   body_.store(body, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
+  caller_cpu_.store(current_cpu(), std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   for (std::uint32_t share = 0; share < shares; ++share) {
     const std::uint32_t size =
@@ -101,6 +103,7 @@ void Pool::claim_share(std::uint32_t loop, std::uint32_t share) {
 
 void Pool::wait_for_loops(std::uint32_t own) {
   const DefaultFloatingPoint mode;
+  AllowedCpus cpus;
   std::uint32_t seen = 0;
   for (;;) {
     std::uint32_t loop = loop_.load(std::memory_order_acquire);
@@ -116,6 +119,7 @@ void Pool::wait_for_loops(std::uint32_t own) {
     if (loop == seen) continue;
     seen = loop;
     claim_items(loop, own);
+    cpus.keep_off(caller_cpu_.load(std::memory_order_relaxed));
   }
 }
 

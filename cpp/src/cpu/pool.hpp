@@ -51,6 +51,7 @@ class Pool {
   std::atomic<std::uint32_t> share_count_{0};
   std::atomic<Body> body_{nullptr};
   std::atomic<void*> context_{nullptr};
+  std::atomic<int> caller_cpu_{-1};
   std::atomic<bool> stops_{false};
   std::vector<std::thread> threads_;
 };
