@@ -64,6 +64,7 @@ INCLUDES = {
     ],
     "cpp/src/plan_state.cpp": [
         PUBLIC + "error.hpp",
+        PUBLIC + "threads.hpp",
         CPU + "first_touch.hpp",
         CPU + "floating_point.hpp",
     ],
@@ -105,7 +106,7 @@ INCLUDES = {
         "intrin.h",
         "cpuid.h",
     ],
-    CPU + "thread_limit.?pp": [PUBLIC + "threads.hpp", "sched.h"],
+    CPU + "thread_limit.?pp": [PUBLIC + "error.hpp", PUBLIC + "threads.hpp", "sched.h"],
     CPU + "keep_off.?pp": ["sched.h"],
     CPU + "pool.?pp": [CPU + "floating_point.hpp", CPU + "keep_off.hpp", PUBLIC + "error.hpp"],
     CPU + "threads.hpp": [],

@@ -93,6 +93,14 @@ def test_an_instruction_set_that_is_not_there_is_told():
     assert f"  none: {found['problem']}\n" in run_info(RAVINE_ISA="v9")
 
 
+def test_a_number_of_threads_that_is_none_is_told():
+    found = json.loads(run_info("--json", RAVINE_NUM_THREADS="many"))["threads"]
+
+    assert found["in_use"] is None
+    assert 'must be a positive whole number. Received: "many".' in found["problem"]
+    assert f"  none: {found['problem']}\n" in run_info(RAVINE_NUM_THREADS="many")
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_affinity_is_given_as_the_reason():
     if os.cpu_count() == 1:

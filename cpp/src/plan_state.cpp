@@ -10,6 +10,7 @@
 #include "cpu/first_touch.hpp"
 #include "cpu/floating_point.hpp"
 #include "ravine/error.hpp"
+#include "ravine/threads.hpp"
 
 namespace ravine {
 namespace {
@@ -53,6 +54,7 @@ Plan::State::State(std::vector<Variable> variables) {
     gpu = std::make_unique<cuda::Backend>(device, rows);
     return;
   }
+  static_cast<void>(num_threads());  // what the environment asks for may be wrong: not in a step
   tiles.resize(static_cast<std::size_t>(chunks.tiles));
   sums.resize(rows.size());
 }

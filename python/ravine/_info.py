@@ -122,7 +122,10 @@ def _instruction_set_text(found: dict[str, Any]) -> str:
 
 
 def _threads() -> dict[str, Any]:
-    limits, in_use, machine = _core.thread_limits(), _core.num_threads(), os.cpu_count()
+    try:
+        limits, in_use, machine = _core.thread_limits(), _core.num_threads(), os.cpu_count()
+    except ValueError as error:
+        return {"in_use": None, "problem": str(error)}
     ours, openmp = limits["RAVINE_NUM_THREADS"], limits["OMP_NUM_THREADS"]
     bounds = {
         "RAVINE_NUM_THREADS": ours,
@@ -140,10 +143,13 @@ def _threads() -> dict[str, Any]:
         "quota": limits["quota"],
         "RAVINE_NUM_THREADS": ours,
         "OMP_NUM_THREADS": openmp,
+        "problem": None,
     }
 
 
 def _threads_text(found: dict[str, Any]) -> str:
+    if found["problem"]:
+        return f"none: {found['problem']}"
     words = {
         "cpus": "the CPUs of the machine",
         "affinity": f"CPU affinity, of {found['cpus']} CPUs",

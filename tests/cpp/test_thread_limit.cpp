@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string>
 
+#include "ravine/error.hpp"
 #include "ravine/threads.hpp"
+#include "thrown.hpp"
 
 #if !defined(_WIN32)
 #include <sched.h>
@@ -51,9 +54,23 @@ TEST(ThreadLimit, FollowsTheEnvironment) {
   EXPECT_EQ(limit(nullptr, "1"), 1);
   EXPECT_EQ(limit(nullptr, "1,4"), 1);
   EXPECT_EQ(limit("100000", "1"), all);
+  EXPECT_EQ(limit("", nullptr), all);
+  EXPECT_EQ(limit("", "1"), 1);
   for (const char* const nothing : {"", "0", "-1", "many", "99999999999999999999"}) {
-    EXPECT_EQ(limit(nothing, nullptr), all) << nothing;
-    EXPECT_EQ(limit(nothing, "1"), 1) << nothing;
+    EXPECT_EQ(limit(nullptr, nothing), all) << nothing;
+    EXPECT_EQ(limit("1", nothing), 1) << nothing;
+  }
+}
+
+TEST(ThreadLimit, RefusesWhatIsNoNumberOfThreads) {
+  for (const std::string wrong : {"0", "-1", "many", "2 threads", "1,4", "99999999999999999999"}) {
+    const Environment environment(wrong.c_str(), "1");
+    const std::string expected =
+        "The environment variable RAVINE_NUM_THREADS must be a positive whole number. Received: "
+        "\"" +
+        wrong + "\". Set it to one, or unset it.";
+    EXPECT_EQ(thrown<ArgumentError>([] { cpu::thread_limit(); }), expected);
+    EXPECT_EQ(thrown<ArgumentError>([] { thread_limits(); }), expected);
   }
 }
 

@@ -9,14 +9,15 @@
 namespace ravine {
 
 /// At first the least of `thread_limits`, where OMP_NUM_THREADS counts only if RAVINE_NUM_THREADS
-/// is not set.
+/// is not set. Throws what `thread_limits` throws.
 RAVINE_API int num_threads();
 
 /// Throws `ArgumentError` unless `count` is at least 1.
 RAVINE_API void set_num_threads(int count);
 
 /// What may bound the number of threads; none where it does not: the CPUs on which this thread may
-/// run, the quota of the control groups in whole CPUs, variables of the environment.
+/// run, the quota of the control groups in whole CPUs, variables of the environment. Throws
+/// `ArgumentError` if RAVINE_NUM_THREADS is no positive whole number.
 struct ThreadLimits {
   int cpus;
   std::optional<int> quota, ravine_num_threads, omp_num_threads;

@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "ravine/error.hpp"
 #include "ravine/threads.hpp"
 
 #if defined(__linux__)
@@ -42,7 +43,8 @@ int allowed_cpus() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// A positive whole number in an environment variable; anything else is as if it were unset.
+/// A positive whole number at the head of an environment variable; anything else is as if it were
+/// unset.
 std::optional<int> from_environment(const char* name) {
   const char* const text = std::getenv(name);
   if (text == nullptr) return std::nullopt;
@@ -51,6 +53,20 @@ std::optional<int> from_environment(const char* name) {
       std::strtol(text, &end, 10);  // OMP_NUM_THREADS may be a list: the first counts
   if (end == text || value <= 0 || value >= no_limit) return std::nullopt;
   return static_cast<int>(value);
+}
+
+/// The variable of our own: what nobody can mean is told.
+std::optional<int> ravine_num_threads() {
+  const char* const text = std::getenv("RAVINE_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return std::nullopt;
+  const std::optional<int> number = from_environment("RAVINE_NUM_THREADS");
+  if (number && std::string(text).find_first_not_of("0123456789") == std::string::npos) {
+    return number;
+  }
+  throw ArgumentError(
+      "The environment variable RAVINE_NUM_THREADS must be a positive whole number. "
+      "Received: \"" +
+      std::string(text) + "\". Set it to one, or unset it.");
 }
 
 int whole_cpus(double quota, double period) {
@@ -103,8 +119,8 @@ int thread_limit() {
 }  // namespace cpu
 
 ThreadLimits thread_limits() {
-  return {cpu::allowed_cpus(), cpu::control_group_quota(),
-          cpu::from_environment("RAVINE_NUM_THREADS"), cpu::from_environment("OMP_NUM_THREADS")};
+  return {cpu::allowed_cpus(), cpu::control_group_quota(), cpu::ravine_num_threads(),
+          cpu::from_environment("OMP_NUM_THREADS")};
 }
 
 }  // namespace ravine

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="also PyTorch compiled, slow to start"
     )
-    parser.add_argument("--threads", nargs="+", type=int, default=[ravine.get_num_threads()],
+    parser.add_argument("--threads", nargs="+", type=int,
                         metavar="N", help="one after the other; all")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="at most; %(default)s")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S",
@@ -89,7 +89,7 @@ def _children(options: argparse.Namespace) -> list[tuple[list[str], dict[str, st
     chosen = [] if options.no_peers else list(options.peers)
     compiled = {"RAVINE_BENCH_COMPILE": "1"} if options.compile else {}
     children = []
-    for threads in options.threads:
+    for threads in options.threads or [ravine.get_num_threads()]:
         children.append((_arguments(options, threads, options.suites, chosen), compiled))
         if "keras" in chosen and "peers" in options.suites:
             on_jax = {"KERAS_BACKEND": "jax"}

@@ -30,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=positive,
-        default=ravine.get_num_threads(),
         metavar="N",
-        help="of ravine, compared with one; all (%(default)s) by default",
+        help="of ravine, compared with one; all by default",
     )
     parser.add_argument(
         "--plot",
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
             epochs=options.epochs,
             batch_size=options.batch_size,
             seed=options.seed,
-            threads=options.threads,
+            threads=options.threads or ravine.get_num_threads(),
             on_start=say,
             on_epoch=say_epoch,
         )
