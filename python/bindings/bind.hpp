@@ -45,6 +45,7 @@ struct BoundRule {
 double momentum_product(const Nadam& rule, std::int64_t updates);
 
 void bind_rules(pybind11::module_& module);
+void bind_tensor_type(pybind11::module_& module);
 void bind_plan(pybind11::module_& module);
 void bind_build(pybind11::module_& module);
 void bind_jax(pybind11::module_& module);

@@ -40,6 +40,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
 
   ravine::python::prepare_arrays();
   ravine::python::bind_rules(module);
+  ravine::python::bind_tensor_type(module);
   ravine::python::bind_plan(module);
   ravine::python::bind_build(module);
 #if defined(RAVINE_JAX)

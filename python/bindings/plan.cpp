@@ -12,13 +12,13 @@
 
 #include "arrays.hpp"
 #include "bind.hpp"
-#include "cuda_arrays.hpp"
-#include "cupy_arrays.hpp"
+#include "gradients.hpp"
 #include "known.hpp"
 #include "plan_over.hpp"
 #include "ravine/cuda.hpp"
 #include "ravine/error.hpp"
 #include "ravine/plan.hpp"
+#include "tensor_type.hpp"
 #include "timing.hpp"
 
 namespace py = pybind11;
@@ -41,10 +41,8 @@ class BoundPlan {
             const std::vector<py::list>& slots, const std::optional<py::list>& averages,
             const std::optional<py::list>& accumulators)
       : names_(std::move(names)),
-        storage_(names_.size()),
-        known_(names_.size()),
-        layouts_(names_.size()),
-        plan_(plan_over(names_, variables, slots, averages, accumulators)) {
+        plan_(plan_over(names_, variables, slots, averages, accumulators)),
+        gradients_(names_, is_on_gpu()) {
     const auto keep = [](std::vector<py::object>& kept, const py::list& arrays) {
       for (const py::handle array : arrays) {
         kept.push_back(py::reinterpret_borrow<py::object>(array));
@@ -82,11 +80,12 @@ class BoundPlan {
     const auto again = [&] {
       report = plan_.step_again(rule, options, learning_rate, iteration, on, producer_, moved);
     };
-    if (are_last(gradients)) {
+    const bool are_held = are_bound_ && plan_.holds_gradients();
+    if (are_held && gradients_.are_last(gradients)) {
       again();
     } else {
       const py::list held = held_list(gradients);
-      if (look_like_last(held)) {
+      if (are_held && gradients_.lie_like_last(held)) {
         without_lock(held, again);
       } else {
         with_views(held, on_missing, [&](const std::vector<TensorView>& views) {
@@ -172,6 +171,7 @@ class BoundPlan {
     const py::gil_scoped_release release;
     plan_.touch_state();
   }
+  void take_tensors(const TensorType& type) { gradients_.take_tensors(type); }
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
 
   /// Pairs of learning rate and weight decay.
@@ -227,7 +227,7 @@ class BoundPlan {
     // Taken out of this object for the time of the call, which may run Python code on the way.
     std::vector<TensorView> views = std::move(views_);
     views.resize(names_.size());
-    const std::size_t present = fill(held, views, are_known);
+    const std::size_t present = gradients_.fill(held, views, are_known, producer_);
     if (present > 0 && present < names_.size() && !on_missing.is_none()) on_missing(held);
 
     without_lock(std::move(held), [&] { use(std::as_const(views)); });
@@ -252,87 +252,6 @@ class BoundPlan {
     if (error) std::rethrow_exception(error);
   }
 
-  /// Whether these lie where those lie that the plan still holds. Only on the CPU.
-  bool look_like_last(const py::list& held) const {
-    if (is_on_gpu() || !are_bound_ || !plan_.holds_gradients()) return false;
-    for (std::size_t i = 0; i < layouts_.size(); ++i) {
-      PyObject* const gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
-      if (!layouts_[i].is_that_of(gradient)) return false;
-    }
-    return true;
-  }
-
-  /// Whether these are the very gradients that the plan still holds. Only on a GPU: NumPy lets an
-  /// array be changed in place.
-  bool are_last(const py::object& gradients) const {
-    if (!is_on_gpu() || !are_bound_ || !PyList_CheckExact(gradients.ptr()) ||
-        !plan_.holds_gradients()) {
-      return false;
-    }
-    const auto size = static_cast<std::size_t>(PyList_GET_SIZE(gradients.ptr()));
-    if (size != known_.size()) return false;
-    for (std::size_t i = 0; i < size; ++i) {
-#if defined(Py_GIL_DISABLED)  // another thread may change the list
-      const auto gradient = py::reinterpret_steal<py::object>(
-          PyList_GetItemRef(gradients.ptr(), static_cast<py::ssize_t>(i)));
-      if (!gradient) throw py::error_already_set();
-#else
-      const py::handle gradient = PyList_GET_ITEM(gradients.ptr(), static_cast<py::ssize_t>(i));
-#endif
-      if (!known_[i].is(gradient)) return false;
-    }
-    return true;
-  }
-
-  /// Points the views at the gradients, of which scalars become arrays; returns how many there are.
-  /// `are_known`: the views are those of the last step, of gradients that are remembered.
-  std::size_t fill(py::list& held, std::vector<TensorView>& views, bool are_known) {
-    std::size_t present = 0;
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      py::handle gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
-      if (gradient.is_none()) {
-        forget(i);
-        views[i].present = false;
-        continue;
-      }
-      if (are_known && layouts_[i].lies_like(gradient.ptr())) {
-        layouts_[i].move_to(gradient.ptr(), views[i]);
-        ++present;
-        continue;
-      }
-      if (!py::isinstance<py::array>(gradient)) {
-        if (is_on_gpu() && is_cupy_array(gradient)) {
-          if (!known_[i].is(gradient)) {
-            known_[i].forget();
-            known_[i].view = view_of_cupy(gradient, {"Gradient", i, names_[i]}, storage_[i]);
-            known_[i].remember(gradient);
-          }
-          views[i] = known_[i].view;
-          views[i].producer = producer_;
-          ++present;
-          continue;
-        }
-        if (is_scalar(gradient)) {
-          held[i] = py::array::ensure(gradient);
-        } else if (is_on_gpu() && !cuda_interface(gradient) &&
-                   py::hasattr(gradient, "__dlpack__")) {
-          held[i] = py::module_::import("ravine._arrays").attr("from_dlpack")(gradient);
-        }
-        gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
-      }
-      forget(i);
-      views[i] = view_of(gradient, {"Gradient", i, names_[i]}, storage_[i]);
-      if (!is_on_gpu()) layouts_[i].remember(gradient);
-      ++present;
-    }
-    return present;
-  }
-
-  void forget(std::size_t index) {
-    known_[index].forget();
-    layouts_[index].forget();
-  }
-
   template <class Repeated>
   double seconds_each(const py::object& gradients, int repeats, Repeated&& repeated) {
     double seconds = 0;
@@ -348,12 +267,10 @@ class BoundPlan {
   std::vector<py::object> variables_, state_;  ///< kept alive
   std::vector<KnownMemory> memory_;            ///< of the variables, when they were bound
   std::vector<TensorView> views_;              ///< kept for its storage: a step allocates nothing
-  std::vector<ShapeStorage> storage_;
-  std::vector<KnownArray> known_;     ///< those on a GPU,
-  std::vector<KnownLayout> layouts_;  ///< and those of NumPy
-  bool are_bound_ = false;            ///< what is known is what the plan holds
+  bool are_bound_ = false;                     ///< what is known is what the plan holds
   Stream producer_ = nullptr;
   Plan plan_;
+  Gradients gradients_;
 };
 
 }  // namespace
@@ -389,6 +306,7 @@ void bind_plan(py::module_& module) {
       .def("let_wait", &BoundPlan::let_wait, py::arg("stream"))
       .def("check_variables", &BoundPlan::check_variables)
       .def("touch_state", &BoundPlan::touch_state)
+      .def("take_tensors", &BoundPlan::take_tensors, py::arg("type"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def("set_multipliers", &BoundPlan::set_multipliers, py::arg("multipliers"))
       .def_property("received", &BoundPlan::received, &BoundPlan::set_received);
