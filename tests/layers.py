@@ -302,7 +302,7 @@ IMPORTS = {
     "keras._settings": ["_core"],
     "keras._host": ["_core"],
     "keras._copies": ["_core", "keras._host"],
-    "keras._torch_values": ["_tensors", "keras._copies", "keras._host"],
+    "keras._torch_values": ["_core", "_tensors", "keras._copies", "keras._host"],
     "keras._numpy_values": ["_core", "keras._copies", "keras._host"],
     "keras._jax_values": ["_core"],
     "torch.__init__": ["torch._optimizers"],

@@ -185,6 +185,34 @@ def test_attributes_count_when_they_are_set():
     assert w.numpy() == 0.625
 
 
+def test_attributes_may_be_properties():
+    class Falling(ravine.keras.SGD):
+        now = 0.5
+
+        @property
+        def momentum(self):
+            return self.now
+
+        @momentum.setter
+        def momentum(self, value):
+            pass
+
+    w = variable(1.0)
+    optimizer = Falling(1.0)
+    optimizer.apply([tensor(0.25)], [w])
+    Falling.now = 0.0
+    optimizer.apply([tensor(0.25)], [w])
+    assert w.numpy() == 0.5
+
+
+def test_settings_are_asked_once():
+    optimizer = ravine.keras.Adam()
+    assert optimizer._settings()[1] is optimizer._settings()[1]
+    before = optimizer._settings()[1]
+    optimizer.epsilon = 1e-3
+    assert optimizer._settings()[1] is not before
+
+
 def test_betas_may_be_functions_and_tensors():
     functions = ravine.keras.Adam(beta_1=lambda: 0.5, beta_2=tensor(0.75))
     numbers = ravine.keras.Adam(beta_1=0.5, beta_2=0.75)

@@ -175,6 +175,18 @@ def test_frozen_parameters_have_no_slots():
     assert b.item() < 1
 
 
+def test_frozen_parameters_are_stepped_if_they_have_gradients():
+    ours, theirs = parameter(1.0), parameter(1.0)
+    for w, optimizer in (
+        (ours, ravine.torch.SGD([ours], 0.5)),
+        (theirs, torch.optim.SGD([theirs], 0.5)),
+    ):
+        w.requires_grad_(False)
+        w.grad = torch.tensor(1.0)
+        optimizer.step()
+    assert ours.item() == theirs.item() == 0.5
+
+
 def test_parameters_in_other_layouts():
     flat, laid_out = (torch.arange(48.0).reshape(2, 3, 2, 4) for _ in range(2))
     laid_out = laid_out.to(memory_format=torch.channels_last)

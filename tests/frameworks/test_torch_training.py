@@ -102,6 +102,75 @@ def test_slots_may_be_replaced_and_parameters_moved():
     assert_equal(params, others)
 
 
+def test_parameters_may_lie_otherwise_in_the_same_place():
+    w = parameter([[1.0, 2.0], [3.0, 4.0]])
+    optimizer = ravine.torch.SGD([w], 1.0)
+    w.grad = torch.ones(2, 2)
+    optimizer.step()
+    w.data = w.data.T
+    w.grad = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    optimizer.step()
+    assert w.tolist() == [[0, 1], [-1, 0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_slots_follow_the_type_of_their_parameter(dtype):
+    params, others = parameters(), parameters()
+    optimizer, twin = (make("Nadam", p) for p in (params, others))
+    trained(optimizer, params, range(2))
+    trained(twin, others, range(2))
+    before = slots(optimizer, params)
+    for p in params:
+        p.grad = None
+        p.data = p.data.to(dtype)
+    trained(optimizer, params, [2])
+    expected = torch.float64 if dtype is torch.float64 else torch.float32
+    assert {slot.dtype for slot in slots(optimizer, params)} == {expected}
+    if dtype is torch.float64:
+        trained(twin, others, [2])
+        for p, other in zip(params, others, strict=True):
+            torch.testing.assert_close(p.float(), other, rtol=1e-6, atol=1e-6)
+    else:
+        assert all(a is b for a, b in zip(slots(optimizer, params), before, strict=True))
+
+
+def test_resized_parameter_has_to_be_started_anew():
+    w = parameter([1.0, 2.0])
+    optimizer = ravine.torch.SGD([w], 0.5, momentum=0.5)
+    w.grad = torch.ones(2)
+    optimizer.step()
+    w.data = torch.ones(3)
+    w.grad = torch.ones(3)
+    with pytest.raises(ValueError, match="A parameter was resized") as caught:
+        optimizer.step()
+    assert str(caught.value) == (
+        "A parameter was resized: its shape is (3,), that of its slot 'momentum' (2,). Delete its "
+        "entry in `state`, to start it anew."
+    )
+    assert w.tolist() == [1, 1, 1]
+    del optimizer.state[w]
+    optimizer.step()
+    assert w.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("reset", ["other", "clear", "entry", "slot"])
+def test_state_may_be_reset(reset):
+    w = parameter([0.0])
+    optimizer = ravine.torch.SGD([w], 1.0, momentum=0.5)
+    w.grad = torch.ones(1)
+    optimizer.step()
+    if reset == "other":
+        optimizer.state = type(optimizer.state)(dict)
+    elif reset == "clear":
+        optimizer.state.clear()
+    elif reset == "entry":
+        optimizer.state[w] = {}
+    else:
+        optimizer.state[w]["momentum"] = torch.zeros(1)
+    optimizer.step()
+    assert w.item() == -2
+
+
 def test_schedulers_set_the_rate():
     params = parameters()
     optimizer = make("Nadam", params)

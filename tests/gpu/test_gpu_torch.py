@@ -129,7 +129,7 @@ def test_numbers_on_a_gpu_are_read_once(there, monkeypatch):
     pytest.importorskip("keras", reason="needs Keras", exc_type=ImportError)
     if os.environ.get("KERAS_BACKEND") != "torch":
         pytest.skip("set KERAS_BACKEND=torch, in a run of its own")
-    scalar_of = import_module("ravine.keras._torch_values")._Scalar
+    scalar_of = import_module("ravine.keras._torch_values")._ScalarOnGpu
     tensor = there(torch.tensor(2, dtype=torch.int32))
     read, kind = [], type(tensor)
     item = kind.item

@@ -35,7 +35,7 @@ class Copies(OnHost):
 
         self._bound = bound(names, *(copied(group) for group in groups))
         self.plan = self._bound.plan
-        self.gradient = self._bound.gradient
+        self.gradients = self._bound.gradients
 
     def take_received(self) -> None:
         """Tell the plan, within a window, which variables had gradients."""

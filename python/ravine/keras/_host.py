@@ -43,7 +43,7 @@ class OnHost:
             How many steps there were.
         learning_rate : float
         grads : sequence
-            What `gradient` returns, None for a variable without a gradient.
+            What `gradients` returns.
         product : variable, optional
             Of the product of the momenta of Nadam.
         """

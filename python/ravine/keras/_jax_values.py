@@ -68,8 +68,11 @@ class Bound:
         """Whether the next step may be made: it asks the variables for their arrays."""
         return True
 
-    def gradient(self, index: int, grad: Any) -> Any:
-        """Return the gradient of a variable as `step` takes it."""
+    def gradients(self, grads: list[Any]) -> list[Any]:
+        """Return gradients as `step` takes them, None for those that are missing."""
+        return [None if g is None else self._gradient(i, g) for i, g in enumerate(grads)]
+
+    def _gradient(self, index: int, grad: Any) -> Any:
         if isinstance(grad, JAXSparse):
             kind = type(grad).__name__
             raise TypeError(f"A gradient must be dense. Received: a {kind}. Pass todense() of it.")
@@ -106,7 +109,7 @@ class Bound:
             How many steps there were.
         learning_rate : float or array
         grads : sequence
-            What `gradient` returns, None for a variable without a gradient.
+            What `gradients` returns.
         product : variable, optional
             Of the product of the momenta of Nadam.
         """

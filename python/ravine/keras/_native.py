@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from operator import attrgetter, is_
 from typing import Any, ClassVar
 
 import keras
@@ -16,6 +17,7 @@ _backend = keras.backend.backend()
 _values: Any = import_module(
     f"ravine.keras._{_backend if _backend in _BACKENDS else 'numpy'}_values"
 )
+_is_overwritten = attrgetter("overwrite_with_gradient")
 
 
 def _check_backend(name: str) -> None:
@@ -41,15 +43,22 @@ class Native(keras.optimizers.Optimizer):
     _rule: ClassVar[type[_core.Rule]]
     _numbers: ClassVar[tuple[str, ...]]  # of the rule, each an attribute of the optimizer
     _slots: ClassVar[dict[str, str]]  # from the slots of the rule to attributes
+    _watched: frozenset[str] = frozenset()  # attributes that the settings are made of
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_backend(type(self).__name__)
         super().__init__(*args, **kwargs)
         self._settings = Settings(self, self._rule, self._numbers)
+        self._watched = self._settings.names
         self._settings()  # refuses numbers that are out of range
         self._bound: Any = None
         self._bound_slots: tuple[str, ...] = ()
         self._is_stateless = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._watched:
+            self._settings.forget()
 
     # --- State
 
@@ -67,7 +76,7 @@ class Native(keras.optimizers.Optimizer):
         super().build(variables)
         self._positions: dict[int, int] = {}  # in the plan, by the id of the variable
         for variable in variables:
-            if not getattr(variable, "overwrite_with_gradient", False):
+            if not _is_overwritten(variable):
                 self._positions[id(variable)] = len(self._positions)
 
     def add_variable(
@@ -137,22 +146,21 @@ class Native(keras.optimizers.Optimizer):
         if not grads:
             return
         variables = self._variables_of(grads, trainable_variables)
-        grads, variables = self._filter_empty_gradients(grads, variables)
-        stepped = [
-            (g, v)
-            for g, v in zip(grads, variables, strict=True)
-            if not getattr(v, "overwrite_with_gradient", False)
-        ]
+        stepped, ordered = variables, grads
+        if not self._is_in_order(grads, variables):
+            grads, variables = self._filter_empty_gradients(grads, variables)
+            pairs = zip(grads, variables, strict=True)
+            pairs = [(grad, variable) for grad, variable in pairs if not _is_overwritten(variable)]
+            stepped, ordered = [variable for _, variable in pairs], self._ordered(pairs)
         options, rule = self._settings()
         bound = self._bind(rule)
         calls = bound.number(self._iterations)
         if stepped:
-            ordered = self._ordered(bound, stepped)
-            rate, product = self._rate(bound), self._product()
-            bound.step(rule, options, calls, rate, ordered, product)
-        if len(stepped) < len(grads):
+            taken = bound.gradients(ordered)
+            bound.step(rule, options, calls, self._rate(bound), taken, self._product())
+        if len(stepped) < len(variables):
             self._overwrite_variables_directly_with_gradients(grads, variables)
-        for _, variable in stepped:
+        for variable in stepped:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable))
         bound.set_number(self._iterations, calls + 1)
@@ -202,10 +210,25 @@ class Native(keras.optimizers.Optimizer):
         if not self.built:
             with keras.name_scope(self.name, caller=self):
                 self.build(variables)
-        self._check_variables_are_known(variables)
+        if not self._are_all(variables):
+            self._check_variables_are_known(variables)
         return variables
 
-    def _ordered(self, bound: Any, pairs: list[tuple[Any, Any]]) -> list[Any]:
+    def _are_all(self, variables: list[Any]) -> bool:
+        """Whether these are the variables that the optimizer was built for, in their order."""
+        built = self._trainable_variables
+        return len(variables) == len(built) and all(map(is_, variables, built))
+
+    def _is_in_order(self, grads: list[Any], variables: list[Any]) -> bool:
+        """Whether the gradients are those that the plan takes, as they nearly always are."""
+        return (
+            len(grads) == len(self._positions)
+            and self._are_all(variables)
+            and not any(map(_is_overwritten, variables))
+            and not any(grad is None for grad in grads)
+        )
+
+    def _ordered(self, pairs: list[tuple[Any, Any]]) -> list[Any]:
         """Return the gradients in the order of the plan, None for those that are missing."""
         ordered: list[Any] = [None] * len(self._positions)
         for grad, variable in pairs:
@@ -215,7 +238,7 @@ class Native(keras.optimizers.Optimizer):
                     f"Variable {variable.path!r} cannot be stepped: it was given twice, or the "
                     "optimizer was built while its overwrite_with_gradient was set."
                 )
-            ordered[position] = bound.gradient(position, grad)
+            ordered[position] = grad
         return ordered
 
     def _rate(self, bound: Any) -> Any:

@@ -71,9 +71,9 @@ class Bound(OnHost):
         if self._accumulators is not None:
             self.plan.received = [bool(sums.value.any()) for sums in self._accumulators]
 
-    def gradient(self, index: int, grad: Any) -> Any:
-        """Return the gradient of a variable as `step` takes it."""
-        return np.asarray(grad)
+    def gradients(self, grads: list[Any]) -> list[Any]:
+        """Return gradients as `step` takes them."""
+        return [None if grad is None else np.asarray(grad) for grad in grads]
 
     def run(
         self, rule: _core.Rule, options: _core.Options, learning_rate: float, grads: Sequence[Any]

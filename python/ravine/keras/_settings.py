@@ -21,7 +21,7 @@ _OPTIONS = (
 
 
 class Settings:
-    """Options and rule of an optimizer, made anew when an attribute that they are of has changed.
+    """Options and rule of an optimizer, made anew when an attribute that they are of was set.
 
     Parameters
     ----------
@@ -35,9 +35,12 @@ class Settings:
         self._optimizer = optimizer
         self._rule_type = rule
         self._numbers = numbers
-        self._names = (*_OPTIONS, *numbers)
-        self._values: list[Any] | None = None
-        self._are_plain = False
+        self.names = frozenset((*_OPTIONS, *numbers))
+        self._are_known = False
+
+    def forget(self) -> None:
+        """Make them anew when they are asked for: an attribute was set."""
+        self._are_known = False
 
     def __call__(self) -> tuple[_core.Options, _core.Rule]:
         """Return the options and the rule as the attributes are now.
@@ -47,12 +50,14 @@ class Settings:
         ValueError
             If a number is out of its range.
         """
-        values = [getattr(self._optimizer, name) for name in self._names]
-        if not self._are_plain or values != self._values:
+        if not self._are_known:
             self.options = _options(self._optimizer)
             self.rule = self._rule()
-            self._values = values
-            self._are_plain = all(isinstance(v, float | int | None) for v in values)
+            values = [getattr(self._optimizer, name) for name in self.names]
+            # A function, a tensor or a property may tell another number the next time.
+            self._are_known = all(
+                isinstance(value, float | int | None) for value in values
+            ) and not any(hasattr(type(self._optimizer), name) for name in self.names)
         return self.options, self.rule
 
     def _rule(self) -> _core.Rule:

@@ -8,8 +8,10 @@ from typing import Any
 
 import keras
 import torch
+from torch.autograd.graph import increment_version
 
-from ravine._tensors import TensorPlan
+from ravine import _core
+from ravine._tensors import TensorPlan, array_of, array_of_gradient
 from ravine.keras._copies import Copies
 from ravine.keras._host import OnHost
 
@@ -21,6 +23,11 @@ def copy(value: Any) -> Any:
     return value.detach().clone()
 
 
+def _tensor_of(grad: Any) -> Any:
+    is_tensor = grad is None or isinstance(grad, torch.Tensor)
+    return grad if is_tensor else keras.ops.convert_to_tensor(grad)
+
+
 class Bound(OnHost, TensorPlan):
     """A plan over the values of variables.
 
@@ -30,6 +37,9 @@ class Bound(OnHost, TensorPlan):
     variables, slots, averages, accumulators
         As `TensorPlan` takes them, of variables.
     """
+
+    _type = _core.TensorType(torch.Tensor, lambda grad: array_of_gradient(_tensor_of(grad)))
+    _tensor_of = staticmethod(_tensor_of)
 
     def __init__(
         self,
@@ -44,12 +54,6 @@ class Bound(OnHost, TensorPlan):
         tensors = [None if group is None else [v.value for v in group] for group in groups]
         super().__init__(names, tensors[0] or [], [t or [] for t in tensors[1:-2]], *tensors[-2:])
 
-    def gradient(self, index: int, grad: Any) -> Any:
-        """Return the gradient of a variable as `step` takes it."""
-        if not isinstance(grad, torch.Tensor):
-            grad = keras.ops.convert_to_tensor(grad)
-        return super().gradient(index, grad)
-
     def number(self, variable: Any) -> float:
         """Return the number that a variable without axes holds."""
         return self._scalar_of(variable).read()
@@ -61,7 +65,9 @@ class Bound(OnHost, TensorPlan):
     def _scalar_of(self, variable: Any) -> _Scalar:
         known = self._scalars.get(id(variable))
         if known is None:
-            known = self._scalars[id(variable)] = _Scalar(variable)
+            self.watch(variable.value)
+            known = (_Scalar if variable.value.is_cpu else _ScalarOnGpu)(variable)
+            self._scalars[id(variable)] = known
         return known
 
 
@@ -69,27 +75,40 @@ Stateless = partial(Copies, Bound, copy)
 
 
 class _Scalar:
-    """A tensor without axes. On a GPU it is read only if something else has written it."""
+    """A tensor without axes, by its memory: of PyTorch's calls each takes longer than that."""
 
     def __init__(self, variable: Any) -> None:
         self._variable = variable  # kept alive, so that its id stays its own
         self._tensor = variable.value
+        self._array = array_of(self._tensor)
+
+    def read(self) -> float:
+        number: float = self._array.item()
+        return number
+
+    def write(self, number: float) -> None:
+        self._array[()] = number
+        increment_version(self._tensor)
+
+
+class _ScalarOnGpu(_Scalar):
+    """Read only if something else has written it: that waits for the device."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+        self._tensor = variable.value.detach()
         self._version: int | None = None
         self._known: float = 0
 
     def read(self) -> float:
         tensor = self._tensor
-        if tensor.is_cpu:
-            number: float = tensor.item()
-            return number
         if tensor._version != self._version:
-            self._known = tensor.item()  # waits for the device
+            self._known = tensor.item()
             self._version = tensor._version
         return self._known
 
     def write(self, number: float) -> None:
         tensor = self._tensor
-        (tensor.detach() if tensor.requires_grad else tensor).fill_(number)
-        if not tensor.is_cpu:
-            self._known = torch.tensor(number, dtype=tensor.dtype, device="cpu").item()
-            self._version = tensor._version
+        tensor.fill_(number)
+        self._known = torch.tensor(number, dtype=tensor.dtype, device="cpu").item()
+        self._version = tensor._version

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
+from operator import attrgetter, is_
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from ravine import _core
 from ravine._options import DEFAULTS
-from ravine._tensors import TensorPlan, zeros_beside
+from ravine._tensors import TensorPlan, slot_dtype, zeros_beside
 
+_grad = attrgetter("grad")
 OPTIONS = {name: value for name, value in DEFAULTS.items() if name != "name"}
 
 
@@ -55,7 +57,7 @@ class Native(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: Any, numbers: Mapping[str, Any], options: Any) -> None:
         if unknown := sorted(options.keys() - OPTIONS.keys()):
             raise TypeError(f"Unknown arguments {unknown}. The options are {sorted(OPTIONS)}.")
-        self._bounds: list[_Bound | None] = []
+        self._forget_plans()
         super().__init__(params, {"lr": lr, **numbers, **OPTIONS, **options})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -71,7 +73,6 @@ class Native(torch.optim.Optimizer):
             raise
 
     @torch.compiler.disable
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step: update the parameters in place, or accumulate.
 
@@ -94,14 +95,15 @@ class Native(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         calls = []
+        are_kept = self._are_kept()
         for index, group in enumerate(self.param_groups):
-            bound = self._bind(index, group)
-            if any(p.grad is not None for p in bound.plan.variables):
-                grads = [
-                    None if p.grad is None else bound.plan.gradient(i, p.grad)
-                    for i, p in enumerate(bound.plan.variables)
-                ]
-                calls.append((group, bound, _rate(group), grads))
+            bound = self._bind(index, group, are_kept)
+            grads = bound.grads()
+            if any(grad is not None for grad in grads):
+                calls.append((group, bound, _rate(group), bound.plan.gradients(grads)))
+        if len(calls) > 1:  # what is refused must be before the first of them is stepped
+            for _, bound, _, grads in calls:
+                bound.plan.check(grads)
         for group, bound, rate, grads in calls:
             rule = bound.rule
             self._to_rule(group, rule)
@@ -146,7 +148,7 @@ class Native(torch.optim.Optimizer):
         for index, group in enumerate(self.param_groups):
             updates = group["iterations"] // (group["gradient_accumulation_steps"] or 1)
             if group["use_ema"] and updates:
-                plan = self._bind(index, group).plan
+                plan = self._bind(index, group, self._are_kept()).plan
                 plan.overwrite_with_averages(range(len(plan.variables)))
 
     @contextmanager
@@ -164,7 +166,11 @@ class Native(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._bounds = []
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
+        self._bounds: list[_Bound | None] = []
+        self._states: list[Any] = []  # the dicts of `state`, as the plans have them
 
     def _settings(self, group: Mapping[str, Any]) -> tuple[_core.Options, _core.Rule]:
         options, rule = _core.Options(), self._rule()
@@ -177,38 +183,58 @@ class Native(torch.optim.Optimizer):
         _rate(group)
         return options, rule
 
-    def _bind(self, index: int, group: Mapping[str, Any]) -> _Bound:
+    def _are_kept(self) -> bool:
+        """Whether `state` has the dicts that the plans were made with."""
+        known = self._states
+        return len(known) == len(self.state) and all(map(is_, known, self.state.values()))
+
+    def _bind(self, index: int, group: Mapping[str, Any], are_kept: bool) -> _Bound:
         """Return the plan of a group as it is now, made anew if that must be."""
         self._bounds += [None] * (index + 1 - len(self._bounds))
         bound = self._bounds[index]
         values = [group[name] for name in (*OPTIONS, *self._numbers)]
-        params = [p for p in group["params"] if p.requires_grad]
-        if bound is None or bound.values != values or not bound.serves(params, self.state):
+        if not are_kept or bound is None or bound.values != values or not bound.serves(group):
             options, rule = self._settings(group)
-            bound = self._bounds[index] = self._make(params, options, rule, values)
+            with torch.no_grad():
+                bound = self._bounds[index] = self._make(group["params"], options, rule, values)
+            self._states = [*self.state.values()]
         return bound
 
     def _make(
         self, params: list[Any], options: _core.Options, rule: _core.Rule, values: list[Any]
     ) -> _Bound:
+        stepped = [p for p in params if p.requires_grad or p.grad is not None]
+        others = [p for p in params if not (p.requires_grad or p.grad is not None)]
         kinds = list(rule.slots)
         kinds += ["average"] * options.use_ema
         kinds += ["gradient_accumulator"] * ((options.gradient_accumulation_steps or 1) > 1)
-        for p in params:
-            for kind in kinds:
-                if kind not in self.state[p]:
-                    self.state[p][kind] = zeros_beside(p)
-        groups = {kind: [self.state[p][kind] for p in params] for kind in kinds}
+        slots = {kind: [self._slot(p, kind) for p in stepped] for kind in kinds}
+        states = [self.state[p] for p in stepped] if kinds else []
         plan = TensorPlan(
-            [""] * len(params),
-            params,
-            [groups[kind] for kind in rule.slots],
-            groups.get("average"),
-            groups.get("gradient_accumulator"),
+            [""] * len(stepped),
+            stepped,
+            [slots[kind] for kind in rule.slots],
+            slots.get("average"),
+            slots.get("gradient_accumulator"),
         )
         plan.take_received()
         plan.plan.prepare(rule)  # and wait for the slots: the first step may be on any stream
-        return _Bound(plan, options, rule, values, groups)
+        return _Bound(plan, options, rule, values, list(params), others, states, slots)
+
+    def _slot(self, p: Any, kind: str) -> Any:
+        """Return a slot of a parameter; made over if that has gone to another type or device."""
+        state = self.state[p]
+        slot = state.get(kind)
+        if slot is None:
+            slot = state[kind] = zeros_beside(p)
+        elif slot.shape != p.shape:
+            raise ValueError(
+                f"A parameter was resized: its shape is {tuple(p.shape)}, that of its slot "
+                f"{kind!r} {tuple(slot.shape)}. Delete its entry in `state`, to start it anew."
+            )
+        elif slot.dtype is not slot_dtype(p) or slot.device != p.device:
+            slot = state[kind] = zeros_beside(p).copy_(slot)
+        return slot
 
     def _to_rule(self, group: Mapping[str, Any], rule: Any) -> None:
         """Give a rule what its group has counted."""
@@ -232,18 +258,26 @@ class _Bound(NamedTuple):
     options: _core.Options
     rule: _core.Rule
     values: list[Any]
+    params: list[Any]  # of the group,
+    others: list[Any]  # and those without slots: frozen ones that have no gradient
+    states: list[dict[str, Any]]  # of the parameters of the plan, if it has slots
     slots: dict[str, list[Any]]
 
-    def serves(self, params: list[Any], state: Mapping[Any, Any]) -> bool:
+    def grads(self) -> list[Any]:
+        """Return the gradients of the parameters of the plan."""
+        return [*map(_grad, self.plan.variables)]
+
+    def serves(self, group: Mapping[str, Any]) -> bool:
         """Whether these are still the parameters and the slots, where they were."""
-        known = self.plan.variables
+        params = group["params"]
         return (
-            len(params) == len(known)
-            and all(p is other for p, other in zip(params, known, strict=True))
+            len(params) == len(self.params)
+            and all(map(is_, params, self.params))
+            and all(p.grad is None for p in self.others)
             and all(
-                state[p].get(kind) is slot
+                state.get(kind) is slot
                 for kind, slots in self.slots.items()
-                for p, slot in zip(params, slots, strict=True)
+                for state, slot in zip(self.states, slots, strict=True)
             )
             and self.plan.is_bound()
         )
