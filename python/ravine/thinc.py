@@ -130,19 +130,20 @@ class Optimizer(thinc.optimizers.Optimizer):
         self, key: tuple[int, str], weights: Any, settings: dict[str, Any]
     ) -> ravine.Optimizer:
         """Return the optimizer of a parameter, which is made for its first gradient."""
-        variables = BuiltVariables({str(key): weights})
         found = self._optimizers.get(key)
         if found is None:
             found = self._make(use_ema=self.averages is not None, **settings)
-            found.build(variables.as_given())
+            found.build({str(key): weights})
             self._optimizers[key] = found
         else:
             for name, value in settings.items():
                 if value != self._settings[key][name]:
                     setattr(found, name, value)
             known = found._variables
-            if known is None or not variables.same_as(known):  # Thinc has put another array there
-                found._move(variables)
+            if known is None or known.arrays[0] is not weights:  # Thinc has put another array there
+                variables = BuiltVariables({str(key): weights})
+                if known is None or not variables.same_as(known):
+                    found._move(variables)
         self._settings[key] = settings
         return found
 
