@@ -109,7 +109,7 @@ class TensorPlan:
 
     def is_bound(self) -> bool:
         """Whether all tensors are where they were; `model.to` moves them, and others may."""
-        return self._layouts_now() == self._layouts
+        return bool(self._layouts_now() == self._layouts)
 
     def watch(self, tensor: Any) -> None:
         """Let `is_bound` look at one more tensor."""

@@ -184,6 +184,25 @@ def test_schedulers_set_the_rate():
     assert_equal(params, expected)
 
 
+def test_one_cycle_moves_rate_and_momentum():
+    params, others = parameters(), parameters()
+    optimizer, twin = make("momentum", params), make("momentum", others)
+    cycle = torch.optim.lr_scheduler.OneCycleLR
+    scheduler = cycle(optimizer, max_lr=0.25, total_steps=6)
+    cycle(make("Adam", parameters()), max_lr=0.25, total_steps=6, cycle_momentum=False)
+    seen = []
+    for step in range(6):
+        group = optimizer.param_groups[0]
+        seen.append((group["lr"], group["momentum"]))
+        twin.param_groups[0].update(lr=seen[-1][0], momentum=seen[-1][1])
+        trained(optimizer, params, [step])
+        trained(twin, others, [step])
+        if step < 5:
+            scheduler.step()
+    assert len(set(seen)) == 6
+    assert_equal(params, others)
+
+
 def test_closures_are_called_with_gradients_on():
     w = parameter([1.0])
 

@@ -149,8 +149,11 @@ class Native(keras.optimizers.Optimizer):
         stepped, ordered = variables, grads
         if not self._is_in_order(grads, variables):
             grads, variables = self._filter_empty_gradients(grads, variables)
-            pairs = zip(grads, variables, strict=True)
-            pairs = [(grad, variable) for grad, variable in pairs if not _is_overwritten(variable)]
+            pairs = [
+                (grad, variable)
+                for grad, variable in zip(grads, variables, strict=True)
+                if not _is_overwritten(variable)
+            ]
             stepped, ordered = [variable for _, variable in pairs], self._ordered(pairs)
         options, rule = self._settings()
         bound = self._bind(rule)
