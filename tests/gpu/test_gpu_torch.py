@@ -112,6 +112,23 @@ def test_bits_are_those_of_the_cpu(there, rule, options, dtype):
             assert torch.equal(on_cpu(slot), twin.state[other][kind])
 
 
+def test_groups_under_one_norm(there):
+    start, results = random(0, torch.float32), []
+    for moved in (there, torch.clone):
+        params = [torch.nn.Parameter(moved(tensor)) for tensor in start]
+        groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.5, "weight_decay": None}]
+        optimizer = ravine.torch.Nadam(groups, 0.25, global_clipnorm=0.5, weight_decay=0.1)
+        kept = []
+        for step in range(3):
+            kept.append([moved(grad) for grad in random(100 + step, torch.float32)])
+            for p, grad in zip(params, kept[-1], strict=True):
+                p.grad = grad
+            optimizer.step()
+        results.append([on_cpu(p) for p in params])
+    for p, expected in zip(*results, strict=True):
+        assert torch.equal(p, expected)
+
+
 def test_gradients_are_laid_out_as_their_variables(there):
     start = torch.arange(48.0).reshape(2, 3, 2, 4).to(memory_format=torch.channels_last)
     results = []

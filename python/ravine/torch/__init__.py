@@ -1,7 +1,7 @@
 """The optimizers inside PyTorch, with Keras's semantics: for the parameters of its modules.
 
 Subclasses of ``torch.optim.Optimizer``: parameter groups, ``state_dict``, schedulers and closures
-are PyTorch's, a step is one native call a group, in place.
+are PyTorch's, a step is one native call a group, in place; one for all under a global norm.
 """
 
 from __future__ import annotations

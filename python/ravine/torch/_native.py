@@ -1,21 +1,19 @@
-"""What the optimizers for PyTorch share: groups of parameters, each with a plan of its own."""
+"""What the optimizers for PyTorch share: groups of parameters, and the plans that step them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
-from operator import attrgetter, is_
-from typing import Any, ClassVar, NamedTuple
+from operator import is_
+from typing import Any, ClassVar
 
 import torch
 
 from ravine import _core
 from ravine._options import DEFAULTS
 from ravine._tensors import TensorPlan, slot_dtype, zeros_beside
+from ravine.torch._bound import Bound, Group, params_of, rate_of
 
-_grad = attrgetter("grad")
 OPTIONS = {name: value for name, value in DEFAULTS.items() if name != "name"}
 
 
@@ -32,22 +30,22 @@ class Native(torch.optim.Optimizer):
         Learning rate; schedulers of PyTorch set it.
     **options
         Those of `ravine.Optimizer`, but for `name`: weight_decay, clipnorm, clipvalue,
-        global_clipnorm (of the gradients of a group), use_ema, ema_momentum,
-        ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps (calls of `step`
-        that make one update).
+        global_clipnorm (of the gradients of all groups, which then may differ in lr and
+        weight_decay alone), use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
+        gradient_accumulation_steps (calls of `step` that make one update).
 
     Raises
     ------
     TypeError
         If an argument is unknown, a parameter is not of these types or a gradient is sparse.
     ValueError
-        If a number is out of its range.
+        If a number is out of its range, or groups differ that are stepped at once.
 
     Notes
     -----
     Weight decay is decoupled, ``p -= p * weight_decay * lr``, in all of them. What a group counts
     is in it, as ``iterations``, so that a parameter that had no gradient is corrected for bias like
-    the others.
+    the others. Groups that are stepped at once count together, by the first.
     """
 
     _rule: ClassVar[type[_core.Rule]]
@@ -68,6 +66,7 @@ class Native(torch.optim.Optimizer):
             self._settings(group)
             for name, start in self._counted.items():
                 group.setdefault(name, start)
+            self._units()
         except Exception:
             self.param_groups.pop()
             raise
@@ -96,19 +95,20 @@ class Native(torch.optim.Optimizer):
                 loss = closure()
         calls = []
         are_kept = self._are_kept()
-        for index, group in enumerate(self.param_groups):
-            bound = self._bind(index, group, are_kept)
+        for index, groups in enumerate(self._units()):
+            bound = self._bind(index, groups, are_kept)
             grads = bound.grads()
             if any(grad is not None for grad in grads):
-                calls.append((group, bound, _rate(group), bound.plan.gradients(grads)))
+                calls.append((groups, bound, bound.rate(groups), bound.plan.gradients(grads)))
         if len(calls) > 1:  # what is refused must be before the first of them is stepped
             for _, bound, _, grads in calls:
                 bound.plan.check(grads)
-        for group, bound, rate, grads in calls:
+        for groups, bound, rate, grads in calls:
             rule = bound.rule
-            self._to_rule(group, rule)
+            self._to_rule(groups[0], rule)
             bound.plan.run(rule, bound.options, rate, grads)
-            self._from_rule(group, rule)
+            for group in groups:
+                self._from_rule(group, rule)
         return loss
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -145,16 +145,17 @@ class Native(torch.optim.Optimizer):
 
         Those of groups with `use_ema` that have been updated.
         """
-        for index, group in enumerate(self.param_groups):
+        for index, groups in enumerate(self._units()):
+            group = groups[0]
             updates = group["iterations"] // (group["gradient_accumulation_steps"] or 1)
             if group["use_ema"] and updates:
-                plan = self._bind(index, group, self._are_kept()).plan
+                plan = self._bind(index, groups, self._are_kept()).plan
                 plan.overwrite_with_averages(range(len(plan.variables)))
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Let the parameters hold their averages inside a ``with`` block, to evaluate them."""
-        params = [*chain.from_iterable(group["params"] for group in self.param_groups)]
+        params = params_of(self.param_groups)
         kept = [p.detach().clone() for p in params]
         try:
             self.finalize_variable_values()
@@ -169,7 +170,7 @@ class Native(torch.optim.Optimizer):
         self._forget_plans()
 
     def _forget_plans(self) -> None:
-        self._bounds: list[_Bound | None] = []
+        self._bounds: list[Bound | None] = []
         self._states: list[Any] = []  # the dicts of `state`, as the plans have them
 
     def _settings(self, group: Mapping[str, Any]) -> tuple[_core.Options, _core.Rule]:
@@ -180,7 +181,7 @@ class Native(torch.optim.Optimizer):
             setattr(rule, name, type(getattr(rule, name))(group[name]))
         options.check()
         rule.check()
-        _rate(group)
+        rate_of(group)
         return options, rule
 
     def _are_kept(self) -> bool:
@@ -188,23 +189,45 @@ class Native(torch.optim.Optimizer):
         known = self._states
         return len(known) == len(self.state) and all(map(is_, known, self.state.values()))
 
-    def _bind(self, index: int, group: Mapping[str, Any], are_kept: bool) -> _Bound:
-        """Return the plan of a group as it is now, made anew if that must be."""
+    def _units(self) -> list[list[Group]]:
+        """Return the groups that are stepped at once: all, if a norm of all gradients is asked."""
+        groups = self.param_groups
+        if len(groups) == 1 or all(group["global_clipnorm"] is None for group in groups):
+            return [[group] for group in groups]
+        for name in (*OPTIONS, *self._numbers):
+            for index, group in enumerate(groups):
+                if group[name] != groups[0][name] and name != "weight_decay":
+                    raise ValueError(
+                        "With global_clipnorm, the norm of all gradients, groups may differ in lr "
+                        f"and weight_decay alone. Group 0 has {name} {groups[0][name]!r}, group "
+                        f"{index} has {group[name]!r}. Or clip with "
+                        "torch.nn.utils.clip_grad_norm_ instead."
+                    )
+        return [groups]
+
+    def _bind(self, index: int, groups: list[Group], are_kept: bool) -> Bound:
+        """Return the plan of groups as it is now, made anew if that must be."""
         self._bounds += [None] * (index + 1 - len(self._bounds))
         bound = self._bounds[index]
-        values = [group[name] for name in (*OPTIONS, *self._numbers)]
-        if not are_kept or bound is None or bound.values != values or not bound.serves(group):
-            options, rule = self._settings(group)
+        names = (*OPTIONS, *self._numbers)
+        values = [group[name] for group in groups for name in names]
+        if not are_kept or bound is None or bound.values != values or not bound.serves(groups):
             with torch.no_grad():
-                bound = self._bounds[index] = self._make(group["params"], options, rule, values)
+                bound = self._bounds[index] = self._make(groups, values)
             self._states = [*self.state.values()]
         return bound
 
-    def _make(
-        self, params: list[Any], options: _core.Options, rule: _core.Rule, values: list[Any]
-    ) -> _Bound:
-        stepped = [p for p in params if p.requires_grad or p.grad is not None]
-        others = [p for p in params if not (p.requires_grad or p.grad is not None)]
+    def _make(self, groups: list[Group], values: list[Any]) -> Bound:
+        settings = [self._settings(group) for group in groups]  # which checks each
+        options, rule = settings[0]
+        decays = [group["weight_decay"] for group in groups]
+        are_alike = decays == decays[:1] * len(decays)
+        if not are_alike:
+            options.weight_decay = 1.0
+        owned = [(p, owner) for owner, group in enumerate(groups) for p in group["params"]]
+        with_slots = [(p, i) for p, i in owned if p.requires_grad or p.grad is not None]
+        stepped, owners = [p for p, _ in with_slots], [owner for _, owner in with_slots]
+        others = [p for p, _ in owned if not p.requires_grad and p.grad is None]
         kinds = list(rule.slots)
         kinds += ["average"] * options.use_ema
         kinds += ["gradient_accumulator"] * ((options.gradient_accumulation_steps or 1) > 1)
@@ -217,9 +240,14 @@ class Native(torch.optim.Optimizer):
             slots.get("average"),
             slots.get("gradient_accumulator"),
         )
+        factors = [1.0 if are_alike else decay or 0.0 for decay in decays]
+        for index, owner in enumerate(owners):
+            plan.plan.set_decays(index, decays[owner] is not None)
         plan.take_received()
         plan.plan.prepare(rule)  # and wait for the slots: the first step may be on any stream
-        return _Bound(plan, options, rule, values, list(params), others, states, slots)
+        rates = [1.0] * len(groups) if are_alike else []
+        known = values, params_of(groups), others, states, slots
+        return Bound(plan, options, rule, *known, owners, factors, rates)
 
     def _slot(self, p: Any, kind: str) -> Any:
         """Return a slot of a parameter; made over if that has gone to another type or device."""
@@ -242,42 +270,3 @@ class Native(torch.optim.Optimizer):
 
     def _from_rule(self, group: dict[str, Any], rule: Any) -> None:
         group["iterations"] = rule.calls
-
-
-def _rate(group: Mapping[str, Any]) -> float:
-    rate = float(group["lr"])
-    if not math.isfinite(rate):
-        raise ValueError(f"lr must be a finite number. Received: {rate}.")
-    return rate
-
-
-class _Bound(NamedTuple):
-    """The plan of a group, with what it was made of."""
-
-    plan: TensorPlan
-    options: _core.Options
-    rule: _core.Rule
-    values: list[Any]
-    params: list[Any]  # of the group,
-    others: list[Any]  # and those without slots: frozen ones that have no gradient
-    states: list[dict[str, Any]]  # of the parameters of the plan, if it has slots
-    slots: dict[str, list[Any]]
-
-    def grads(self) -> list[Any]:
-        """Return the gradients of the parameters of the plan."""
-        return [*map(_grad, self.plan.variables)]
-
-    def serves(self, group: Mapping[str, Any]) -> bool:
-        """Whether these are still the parameters and the slots, where they were."""
-        params = group["params"]
-        return (
-            len(params) == len(self.params)
-            and all(map(is_, params, self.params))
-            and all(p.grad is None for p in self.others)
-            and all(
-                state.get(kind) is slot
-                for kind, slots in self.slots.items()
-                for state, slot in zip(self.states, slots, strict=True)
-            )
-            and self.plan.is_bound()
-        )
