@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checks import each_rule, make, raises
+from checks import DEFAULTS, config_and, each_rule, make, raises
 
 import ravine
 
@@ -161,14 +161,64 @@ def test_hands_on_what_is_the_inner_optimizers():
     optimizer.finalize_variable_values()
 
 
+@pytest.mark.parametrize("option", DEFAULTS)
+def test_options_are_read_and_set_on_either(option):
+    value = {"use_ema": True, "ema_momentum": 0.5}.get(option, 3)
+    optimizer = ravine.LossScaleOptimizer(ravine.SGD())
+    inner = optimizer.inner_optimizer
+    assert getattr(optimizer, option) == DEFAULTS[option]
+    if option != "loss_scale_factor":
+        setattr(optimizer, option, value)
+        assert getattr(optimizer, option) == getattr(inner, option) == value
+    setattr(inner, option, DEFAULTS[option])
+    assert getattr(optimizer, option) == DEFAULTS[option]
+
+
+def test_option_that_is_refused_by_the_inner_optimizer_changes_nothing():
+    optimizer = ravine.LossScaleOptimizer(ravine.SGD(0.1))
+    optimizer.build([w := np.ones(2)])
+    before = config_and(optimizer, w)
+    with raises(ValueError, "clipnorm must be a finite number above 0. Received: 0."):
+        optimizer.clipnorm = 0
+    with pytest.raises(ValueError, match=r"^use_ema cannot be changed so after build\(\)"):
+        optimizer.use_ema = True
+    assert config_and(optimizer, w) == before
+
+
+@pytest.mark.parametrize("on_inner", [False, True])
+def test_second_scale_is_refused(on_inner):
+    optimizer = ravine.LossScaleOptimizer(ravine.SGD(1.0), 8.0)
+    before = config_and(optimizer)
+    with raises(
+        ValueError,
+        "loss_scale_factor must stay None inside of a LossScaleOptimizer: the scale is its own. "
+        "Received: 4.0.",
+    ):
+        (optimizer.inner_optimizer if on_inner else optimizer).loss_scale_factor = 4.0
+    assert config_and(optimizer) == before
+
+
+INNER = (
+    "inner_optimizer must be an optimizer of ravine that is no LossScaleOptimizer and that none "
+    "has yet."
+)
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_optimizer_that_has_a_dynamic_scale_takes_no_other(outer):
+    scaled = ravine.LossScaleOptimizer(ravine.SGD())
+    inner = scaled if outer else scaled.inner_optimizer
+    with raises(TypeError, f"{INNER} Received: {inner!r}."):
+        ravine.LossScaleOptimizer(inner)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
         (
             lambda: ravine.LossScaleOptimizer("sgd"),
             TypeError,
-            "inner_optimizer must be an optimizer of ravine that no LossScaleOptimizer has yet. "
-            "Received: 'sgd'.",
+            f"{INNER} Received: 'sgd'.",
         ),
         (
             lambda: ravine.LossScaleOptimizer(ravine.SGD(), clipnorm=1.0),

@@ -302,8 +302,14 @@ class Buildable(Configurable):
         if plan is not None and device is not None and plan.is_capturing(current_stream(device)):
             raise ValueError(f"{what} while a CUDA graph is captured. {instead}")
 
-    def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
-        """Refuse a change, after `build`, that would need other state than was made there."""
+    def _check_change(self, setting: Setting[Any], changed: Any) -> None:
+        """Refuse a second loss scale and, after `build`, what needs other state than was made."""
+        options = changed if setting.holder == "_options" else self._options
+        if self._loss_scale is not None and options.loss_scale_factor is not None:
+            raise ValueError(
+                "loss_scale_factor must stay None inside of a LossScaleOptimizer: the scale is its "
+                f"own. Received: {options.loss_scale_factor}."
+            )
         if self._state is None:
             return
         if setting.name == "gradient_accumulation_steps" and self._calls > 0:
@@ -312,7 +318,6 @@ class Buildable(Configurable):
                 "updates is counted by it. Make a new optimizer."
             )
         rule = changed if setting.holder == "_rule" else self._rule
-        options = changed if setting.holder == "_options" else self._options
         if not self._state.serves(rule, options):
             raise ValueError(
                 f"{setting.name} cannot be changed so after build(), which made the arrays of "

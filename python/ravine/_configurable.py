@@ -202,5 +202,9 @@ class Configurable:
     def _announce_rate(self, rate: Rate) -> None:
         """Pass on a rate that is about to be set, or refuse it."""
 
-    def _check_built_for(self, setting: Setting[Any], changed: Any) -> None:
-        """Refuse a setting that the state, once built, does not serve."""
+    def _configured(self) -> Configurable:
+        """Return the optimizer that has the settings of this one."""
+        return self
+
+    def _check_change(self, setting: Setting[Any], changed: Any) -> None:
+        """Refuse a setting that others, or the state, once built, do not go with."""

@@ -115,11 +115,11 @@ class Setting(Generic[T]):
     def __get__(self, optimizer: Configurable | None, owner: type) -> Setting[T] | T:
         if optimizer is None:
             return self
-        value: T = getattr(getattr(optimizer, self.holder), self.name)
+        value: T = getattr(getattr(optimizer._configured(), self.holder), self.name)
         return value
 
     def __set__(self, optimizer: Configurable, value: Any) -> None:
-        self._store(optimizer, self._convert(self.name, value))
+        self._store(optimizer._configured(), self._convert(self.name, value))
 
     def _store(self, optimizer: Configurable, value: T) -> None:
         with optimizer._lock:
@@ -127,7 +127,7 @@ class Setting(Generic[T]):
             changed = native.copy()
             setattr(changed, self.name, value)
             changed.check()
-            optimizer._check_built_for(self, changed)
+            optimizer._check_change(self, changed)
             setattr(native, self.name, value)
 
 

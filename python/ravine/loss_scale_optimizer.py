@@ -47,7 +47,8 @@ class LossScaleOptimizer(Optimizer):
     name : str, optional
         Must not contain a slash.
     **options
-        The options of `Optimizer` are those of the inner optimizer: here only their defaults.
+        The options of `Optimizer` are those of the inner optimizer: here only their defaults. As
+        attributes they are read and set here, too.
 
     Raises
     ------
@@ -88,10 +89,10 @@ class LossScaleOptimizer(Optimizer):
         **options: Any,
     ) -> None:
         # Nothing of the base is set up: all of it is the inner optimizer's.
-        if not isinstance(inner_optimizer, Optimizer) or inner_optimizer._loss_scale is not None:
+        if not isinstance(inner_optimizer, Optimizer) or _has_loss_scale(inner_optimizer):
             raise TypeError(
-                "inner_optimizer must be an optimizer of ravine that no LossScaleOptimizer has "
-                f"yet. Received: {inner_optimizer!r}."
+                "inner_optimizer must be an optimizer of ravine that is no LossScaleOptimizer and "
+                f"that none has yet. Received: {inner_optimizer!r}."
             )
         _refuse(options)
         self.name = self._default_name if name is None else name
@@ -322,6 +323,9 @@ class LossScaleOptimizer(Optimizer):
     def _build_whole(self, build: Callable[[Any, Any], None], variables: Variables) -> None:
         build(self, variables)  # the inner optimizer sees to it
 
+    def _configured(self) -> Optimizer:
+        return self.inner_optimizer
+
     def _scale(self) -> _core.LossScale:
         scale = self.inner_optimizer._loss_scale
         assert scale is not None
@@ -331,6 +335,10 @@ class LossScaleOptimizer(Optimizer):
         with self.inner_optimizer._lock:
             self.inner_optimizer._read_progress()
             return self._scale().copy()
+
+
+def _has_loss_scale(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer, LossScaleOptimizer) or optimizer._loss_scale is not None
 
 
 def _refuse(options: dict[str, Any]) -> None:
