@@ -64,6 +64,18 @@ def test_option_that_is_refused_leaves_the_old_one(option, value):
     assert_refused("SGD", option, value, NUMBERS[option, value])
 
 
+@pytest.mark.parametrize("wrap", [lambda o: o, ravine.LossScaleOptimizer])
+@pytest.mark.parametrize("value", ["a/b", 3, None])
+def test_name_that_is_refused_leaves_the_old_one(wrap, value):
+    optimizer = wrap(ravine.SGD(0.5))
+    before = config_and(optimizer)
+    with raises(ValueError, f"name must be a string without a slash. Received: {value!r}."):
+        optimizer.name = value
+    assert config_and(optimizer) == before
+    optimizer.name = "other"
+    assert optimizer.get_config() == {**before[0], "name": "other"}
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weight_decay_must_be_finite(value):
     with pytest.raises(ValueError, match=r"^weight_decay must be (a )?finite"):

@@ -57,8 +57,6 @@ class Configurable:
         values = complete(options)
         name = values.pop("name")
         self.name = self._default_name if name is None else name
-        if not isinstance(self.name, str) or "/" in self.name:
-            raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
         for option, value in values.items():
             setattr(self, option, value)
         self._learning_rate = _learning_rate.checked(learning_rate)
@@ -67,6 +65,17 @@ class Configurable:
         self._lock = RLock()  # several threads may use one optimizer
         self._rule = self._native()
         self._options = _core.Options()
+
+    @property
+    def name(self) -> str:
+        """Name of the optimizer, in its configuration."""
+        return self._name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        if not isinstance(value, str) or "/" in value:
+            raise ValueError(f"name must be a string without a slash. Received: {value!r}.")
+        self._name = value
 
     @property
     def iterations(self) -> int:

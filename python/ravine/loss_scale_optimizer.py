@@ -96,8 +96,6 @@ class LossScaleOptimizer(Optimizer):
             )
         _refuse(options)
         self.name = self._default_name if name is None else name
-        if not isinstance(self.name, str) or "/" in self.name:
-            raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
         scale = _core.LossScale()
         scale.dynamic_scale = number("initial_scale", initial_scale)
         scale.dynamic_growth_steps = count("dynamic_growth_steps", dynamic_growth_steps)
