@@ -38,6 +38,10 @@ COUNT_MESSAGE = (
 KEYS_MESSAGE = (
     "The gradients must have the keys of the variables, with None for a missing gradient. Missing: "
 )
+PAIRS_MESSAGE = (
+    "apply_gradients() takes pairs of gradient and variable, as zip(gradients, variables) makes "
+    "them. Received, at place "
+)
 CALLS = {
     "shape": (
         lambda o, w: o.apply([np.ones((3, 2)), np.ones(4)]),
@@ -155,6 +159,32 @@ CALLS = {
         lambda o, w: o.apply_gradients([]),
         ValueError,
         "apply_gradients() needs at least one pair of gradient and variable.",
+    ),
+    "gradients_without_variables": (
+        lambda o, w: o.apply_gradients(good()),
+        ValueError,
+        f"{PAIRS_MESSAGE}0: ndarray.",
+    ),
+    "pairs_and_a_triple": (
+        lambda o, w: o.apply_gradients([*zip(good(), w, strict=True), (None, w[0], 1)]),
+        ValueError,
+        f"{PAIRS_MESSAGE}2: tuple.",
+    ),
+    "pairs_and_none": (
+        lambda o, w: o.apply_gradients([(good()[0], w[0]), None]),
+        ValueError,
+        f"{PAIRS_MESSAGE}1: NoneType.",
+    ),
+    "minimize_without_gradients": (
+        lambda o, w: o.minimize(lambda: 2.5, w),
+        ValueError,
+        "loss() must return two values, the loss and the gradients. Received: 2.5.",
+    ),
+    "minimize_with_three_values": (
+        lambda o, w: o.minimize(variables=w, value_and_grad=lambda w: (1, 2, 3)),
+        ValueError,
+        "value_and_grad() must return two values, the loss and the gradients. "
+        "Received: (1, 2, 3).",
     ),
     "minimize_without_variables": (
         lambda o, w: o.minimize(lambda: (0.0, good())),

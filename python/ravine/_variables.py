@@ -164,6 +164,20 @@ class BuiltVariables:
         return result if arrays else []
 
 
+def unzipped(pairs: Sequence[Any]) -> tuple[list[Gradient], list[AnyArray]]:
+    """Return gradients and variables, each in a list, of pairs."""
+    try:
+        grads, variables = zip(*pairs, strict=True)
+    except (TypeError, ValueError):
+        is_pair = [isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs]
+        other = is_pair.index(False)
+        raise ValueError(
+            "apply_gradients() takes pairs of gradient and variable, as zip(gradients, variables) "
+            f"makes them. Received, at place {other}: {type(pairs[other]).__name__}."
+        ) from None
+    return list(grads), list(variables)
+
+
 def _listed(grads: object) -> list[Gradient]:
     if isinstance(grads, (list, tuple)):
         return list(grads)

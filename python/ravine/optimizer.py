@@ -12,7 +12,7 @@ from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options
 from ravine._subclassable import Subclassable
-from ravine._variables import Gradient, Gradients, Variables
+from ravine._variables import Gradient, Gradients, Variables, unzipped
 from ravine.schedules import LearningRateSchedule
 
 Loss = TypeVar("Loss")
@@ -199,13 +199,13 @@ class Optimizer(Subclassable):
         Raises
         ------
         ValueError
-            As `apply`; also if there are no pairs.
+            As `apply`; also if there are no pairs, or something else than pairs.
         """
         pairs = list(grads_and_vars)
         if not pairs:
             raise ValueError("apply_gradients() needs at least one pair of gradient and variable.")
-        grads, variables = zip(*pairs, strict=True)
-        self.apply(list(grads), list(variables), stream=stream)
+        grads, variables = unzipped(pairs)
+        self.apply(grads, variables, stream=stream)
         return self._rule.calls
 
     def minimize(
@@ -233,6 +233,12 @@ class Optimizer(Subclassable):
         -------
         The loss.
 
+        Raises
+        ------
+        ValueError
+            As `apply`; also if there are no variables, not one function, or it returns something
+            else than two values.
+
         Examples
         --------
         >>> import numpy as np, ravine
@@ -245,9 +251,9 @@ class Optimizer(Subclassable):
         if variables is None or (loss is None) == (value_and_grad is None):
             raise ValueError("minimize() needs variables, and either loss or value_and_grad.")
         if loss is not None:
-            value, grads = loss()
+            value, grads = _both("loss", loss())
         elif value_and_grad is not None:
-            value, grads = value_and_grad(variables)
+            value, grads = _both("value_and_grad", value_and_grad(variables))
         self.apply(grads, variables, stream=stream)
         return value
 
@@ -362,3 +368,12 @@ class Optimizer(Subclassable):
                 if not was_built and self._rule.calls == calls:
                     self._unbind()
                 raise
+
+
+def _both(name: str, returned: tuple[Loss, Gradients]) -> tuple[Loss, Gradients]:
+    """Return what should be a loss with gradients; ValueError if it is something else."""
+    if isinstance(returned, (tuple, list)) and len(returned) == 2:
+        return returned
+    raise ValueError(
+        f"{name}() must return two values, the loss and the gradients. Received: {returned!r}."
+    )
