@@ -109,7 +109,8 @@ def test_apply_of_nothing_does_nothing():
     before = snapshot(optimizer, *variables)
     for nothing in ([], (), {}):
         assert optimizer.apply(nothing) is None
-    optimizer.apply([], [])
+        for some in (variables, [], {"a": variables[0]}):
+            assert optimizer.apply(nothing, some) is None
     assert snapshot(optimizer, *variables) == before
 
 

@@ -127,6 +127,8 @@ class BuiltVariables:
 
     def in_order(self, grads: Gradients, variables: Variables | None) -> list[Gradient]:
         """Gradients in the order of the variables, None for those without."""
+        if is_nothing(grads):
+            return []
         if variables is None:
             return self._values(grads)
         if isinstance(grads, Mapping) != isinstance(variables, Mapping):
@@ -147,8 +149,6 @@ class BuiltVariables:
     def _values(self, grads: Gradients) -> list[Gradient]:
         if not isinstance(grads, Mapping):
             return _listed(grads)
-        if not grads:
-            return []
         _require_same_keys(grads, dict.fromkeys(self._keys))
         return [grads[key] for key in self._keys]
 
@@ -161,7 +161,12 @@ class BuiltVariables:
                 raise ValueError(f"Variable {index} ({self.names[index]!r}) is listed twice.")
             seen.add(index)
             result[index] = gradient
-        return result if arrays else []
+        return result
+
+
+def is_nothing(grads: Gradients) -> bool:
+    """Whether these are gradients, and none: then a step does nothing."""
+    return isinstance(grads, (list, tuple, Mapping)) and not grads
 
 
 def unzipped(pairs: Sequence[Any]) -> tuple[list[Gradient], list[AnyArray]]:

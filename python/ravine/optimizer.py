@@ -12,7 +12,7 @@ from ravine._cuda import current_stream, stream_handle
 from ravine._learning_rate import LearningRate, Rate
 from ravine._options import Options
 from ravine._subclassable import Subclassable
-from ravine._variables import Gradient, Gradients, Variables, unzipped
+from ravine._variables import Gradient, Gradients, Variables, is_nothing, unzipped
 from ravine.schedules import LearningRateSchedule
 
 Loss = TypeVar("Loss")
@@ -352,7 +352,7 @@ class Optimizer(Subclassable):
     def _build_and_apply(
         self, grads: Gradients, variables: Variables | None, stream: object
     ) -> None:
-        if isinstance(grads, (list, tuple, Mapping)) and not grads:
+        if is_nothing(grads):
             return
         if variables is None:
             raise ValueError(
