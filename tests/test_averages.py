@@ -68,6 +68,25 @@ def test_finalize_without_averages_changes_nothing():
 # --- Inside a block
 
 
+def test_variables_that_are_frozen_inside_come_back():
+    optimizer, w = averaged()
+    before = snapshot(optimizer, *w)
+    with optimizer.averaged_weights():
+        w[0].flags.writeable = False
+    assert snapshot(optimizer, *w) == before
+    assert not w[0].flags.writeable
+
+
+def test_block_is_refused_where_a_variable_cannot_be_written():
+    optimizer, w = averaged()
+    w[1].flags.writeable = False
+    before = snapshot(optimizer, *w)
+    message = "Variable 1 ('variable_1') was made read-only after build(). Make it writable."
+    with raises(ValueError, message), optimizer.averaged_weights():
+        raise AssertionError
+    assert snapshot(optimizer, *w) == before
+
+
 @each_dtype
 @pytest.mark.parametrize("leave", ["end", "raise"])
 def test_variables_come_back_to_the_last_bit(dtype, leave):

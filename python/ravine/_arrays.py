@@ -366,6 +366,9 @@ def keep_values(arrays: Sequence[Any], device: int | None) -> Callable[[], None]
 
     def restore() -> None:
         for array, copy in zip(arrays, copies, strict=True):
+            was_writable = array.flags.writeable  # who evaluates may have frozen it
+            array.flags.writeable = True
             array[...] = copy
+            array.flags.writeable = was_writable
 
     return restore

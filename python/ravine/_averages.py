@@ -103,7 +103,10 @@ class Averaging(Buildable):
                 "use_ema=True."
             )
         if self._averages_shown == 0:
-            arrays = [] if self._variables is None else self._variables.bound
+            arrays = []
+            if self._variables is not None:
+                self._variables.check_writable()
+                arrays = self._variables.bound
             hide = keep_values(arrays, self._device)
             try:
                 self.finalize_variable_values()
