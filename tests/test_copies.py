@@ -116,6 +116,25 @@ def test_copy_before_build_keeps_the_settings(way, make_one):
     assert_goes_on_alike(*pairs, [{"w": np.ones(3)}] * 4)
 
 
+@plain_and_scaled
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled])
+def test_copy_keeps_the_state_of_options_that_were_switched_off(way, make_one):
+    w, gradient = {"w": np.ones(3)}, {"w": np.ones(3)}
+    optimizer = make_one("nadam", use_ema=True, gradient_accumulation_steps=2)
+    optimizer.build(w)
+    optimizer.gradient_accumulation_steps = None
+    optimizer.apply(gradient)
+    optimizer.use_ema = False
+    before = config_and(optimizer)
+    again = way(optimizer)
+    assert config_and(again) == before
+    again.build({"w": np.ones(3)})
+    assert config_and(again) == before
+    again.use_ema = True
+    optimizer.stateless_apply(optimizer.variables, gradient, w)
+    assert config_and(optimizer) == before
+
+
 # --- Alone
 
 

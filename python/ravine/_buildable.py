@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from ravine._options import levels_to_the_caller
 from ravine._saved_state import load_state_dict, state_dict
 from ravine._selection import DecayExclusions, Selection
 from ravine._settings import Setting
-from ravine._state import State, make_state
+from ravine._state import State, kinds_for, make_state
 from ravine._variables import BuiltVariables, Gradient, Variables
 
 
@@ -40,6 +41,7 @@ class Buildable(Configurable):
         self._plan: _core.Plan | None = None  # of the state, at hand for `apply`
         self._device: int | None = None  # that of the plan
         self._rates_end = 0  # the call up to which the device has the rates of a schedule
+        self._kinds: AbstractSet[str] | None = None  # of state: in a copy those of the original
         self._copied_at: int | None = None  # the number of calls when this was made as a copy
 
     @property
@@ -113,8 +115,9 @@ class Buildable(Configurable):
 
     def _move(self, variables: BuiltVariables) -> None:
         """Go over to other variables of the same names and shapes, with all state."""
-        before, state = dict(vars(self)), state_dict(self)
+        before, state, kinds = dict(vars(self)), state_dict(self), self._kinds_made()
         self._unbind()
+        self._kinds = kinds
         try:
             self.build(variables.as_given())
             load_state_dict(self, state)
@@ -248,7 +251,14 @@ class Buildable(Configurable):
         return BuiltVariables(variables)
 
     def _make_state(self, variables: BuiltVariables) -> State:
-        return make_state(self._rule, self._options, variables, self._loss_scale)
+        return make_state(self._rule, self._kinds_to_make(), variables, self._loss_scale)
+
+    def _kinds_to_make(self) -> AbstractSet[str]:
+        """Return what is needed beside each variable, or what there was where this is a copy of."""
+        return kinds_for(self._options) if self._kinds is None else self._kinds
+
+    def _kinds_made(self) -> AbstractSet[str] | None:
+        return None if self._state is None else {*self._state.passes}
 
     def _built_state(self) -> State:
         if self._state is None:

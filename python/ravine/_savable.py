@@ -18,7 +18,7 @@ from ravine._variables import Variables
 # What `__setstate__` makes anew.
 _NOT_COPIED = {
     *("_lock", "_rule", "_options", "_exclusions", "_multipliers", "_loss_scale", "_on_missing"),
-    *("_variables", "_state", "_plan", "_device", "_rates_end", "_copied_at"),
+    *("_variables", "_state", "_plan", "_device", "_rates_end", "_copied_at", "_kinds"),
     *("_averages_shown", "_hide_averages", "_building", "_set_by_build"),
 }
 
@@ -273,6 +273,7 @@ class Savable(Averaging):
             "exclusions": self._exclusions.by_name(self._variables),
             "multipliers": self._multipliers.by_name(self._variables),
             "warns": self._on_missing is not None,
+            "kinds": self._kinds_made(),
         }
 
     def _attributes(self) -> dict[str, Any]:
@@ -285,6 +286,7 @@ class Savable(Averaging):
         self._callables = dict(self._callables)  # not shared with the original of a shallow copy
         self._make_natives()
         self._unbind()
+        self._kinds = state["kinds"]
         self._averages_shown, self._hide_averages = 0, None
         for holder in ("rule", "options"):
             for name, value in state[holder].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 from weakref import WeakMethod
 
@@ -33,20 +34,27 @@ class State(NamedTuple):
     def serves(self, rule: _core.Rule, options: _core.Options) -> bool:
         """Whether a step with these settings finds the arrays that it needs."""
         return (
-            (rule.slots == tuple(self.slots) or isinstance(rule, _core.HandedOver))
-            and (self.averages is not None or not options.use_ema)
-            and (self.accumulators is not None or not _accumulates(options))
-        )
+            rule.slots == tuple(self.slots) or isinstance(rule, _core.HandedOver)
+        ) and kinds_for(options) <= self.passes.keys()
+
+
+def kinds_for(options: _core.Options) -> set[str]:
+    """Return what these options need beside each variable, apart from slots."""
+    needed = {
+        "average": options.use_ema,
+        "gradient_accumulator": (options.gradient_accumulation_steps or 1) > 1,
+    }
+    return {kind for kind, is_needed in needed.items() if is_needed}
 
 
 def make_state(
     rule: _core.Rule,
-    options: _core.Options,
+    kinds: AbstractSet[str],
     variables: BuiltVariables,
     loss_scale: _core.LossScale | None = None,
     update_step: WeakMethod[Any] | None = None,
 ) -> State:
-    """Check the variables and make the state that these settings need, all zeros.
+    """Check the variables and make the slots of a rule and arrays of these kinds, all zeros.
 
     With an `update_step` in Python that overrides no native rule there are no slots yet.
     """
@@ -58,18 +66,14 @@ def make_state(
         )
     # Checks them, before any memory is taken.
     device = _core.Plan(names, arrays, [], None, None).device
-    kinds = () if isinstance(rule, _core.HandedOver) else rule.slots
-    made = zeros_like_each(arrays, len(kinds) + options.use_ema + _accumulates(options), device)
-    slots = made[: len(kinds)]
-    averages = made[len(kinds)] if options.use_ema else None
-    accumulators = made[-1] if _accumulates(options) else None
+    slot_names = () if isinstance(rule, _core.HandedOver) else rule.slots
+    made = zeros_like_each(arrays, len(slot_names) + len(kinds), device)
+    slots = made[: len(slot_names)]
+    averages = made[len(slot_names)] if "average" in kinds else None
+    accumulators = made[-1] if "gradient_accumulator" in kinds else None
     if update_step is None:
         plan = _core.Plan(names, arrays, slots, averages, accumulators)
     else:
         plan = PythonPlan(names, arrays, slots, averages, accumulators, device, update_step)
     plan.prepare(rule, loss_scale)  # and wait for the zeros: the first step may be on any stream
-    return State(plan, dict(zip(kinds, slots, strict=True)), averages, accumulators, {})
-
-
-def _accumulates(options: _core.Options) -> bool:
-    return (options.gradient_accumulation_steps or 1) > 1
+    return State(plan, dict(zip(slot_names, slots, strict=True)), averages, accumulators, {})

@@ -275,7 +275,9 @@ class Subclassable(Savable):
 
     def _make_state(self, variables: BuiltVariables) -> State:
         update_step = WeakMethod(self.update_step) if self._has_own_rule() else None
-        return make_state(self._rule, self._options, variables, self._loss_scale, update_step)
+        return make_state(
+            self._rule, self._kinds_to_make(), variables, self._loss_scale, update_step
+        )
 
     def _state_in_build(self, method: str) -> tuple[State, BuiltVariables]:
         if self._building is None or self._state is None or self._variables is None:
