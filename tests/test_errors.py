@@ -141,6 +141,24 @@ CONSTRUCTORS = {
         ValueError,
         "name must be a string without a slash. Received: 3.",
     ),
+    "names_in_place_of_arrays": (
+        lambda: ravine.SGD().exclude_from_weight_decay([np.ones(1), "bias"]),
+        ValueError,
+        "The first argument of exclude_from_weight_decay() are arrays. Pass names by "
+        "var_names=['bias'].",
+    ),
+    "config_of_exclusions": (
+        lambda: ravine.SGD.from_config({"exclude_from_weight_decay": {"arrays": []}}),
+        ValueError,
+        "In a configuration, what exclude_from_weight_decay() has chosen must be a dict with "
+        "'var_names' and 'names', lists of strings. Received: {'arrays': []}.",
+    ),
+    "config_of_exclusions_by_a_string": (
+        lambda: ravine.SGD.from_config({"exclude_from_weight_decay": {"names": "bias"}}),
+        ValueError,
+        "In a configuration, what exclude_from_weight_decay() has chosen must be a dict with "
+        "'var_names' and 'names', lists of strings. Received: {'names': 'bias'}.",
+    ),
     "no_threads": (
         lambda: ravine.set_num_threads(0),
         ValueError,

@@ -323,6 +323,22 @@ def test_names_of_a_configuration_must_be_there():
     assert not optimizer.built
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"bias": 2.0}, "'multipliers' must be a list of dicts. Received: {'bias': 2.0}."),
+        (
+            [{"var_list": [], "learning_rate": 2}],
+            "In a configuration, what set_multipliers() has chosen must be a dict with "
+            "'var_names' and 'names', lists of strings. Received: {'var_list': []}.",
+        ),
+    ],
+)
+def test_configuration_must_have_the_form_of_our_own(config, message):
+    with raises(ValueError, message):
+        ravine.SGD.from_config({"multipliers": config})
+
+
 def test_rate_must_be_finite_with_them():
     w = [np.ones(2), np.ones(2)]
     optimizer = ravine.SGD(1e10)

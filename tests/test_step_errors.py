@@ -183,8 +183,7 @@ CALLS = {
     "minimize_with_three_values": (
         lambda o, w: o.minimize(variables=w, value_and_grad=lambda w: (1, 2, 3)),
         ValueError,
-        "value_and_grad() must return two values, the loss and the gradients. "
-        "Received: (1, 2, 3).",
+        "value_and_grad() must return two values, the loss and the gradients. Received: (1, 2, 3).",
     ),
     "minimize_without_variables": (
         lambda o, w: o.minimize(lambda: (0.0, good())),
@@ -241,6 +240,16 @@ CALLS = {
     ),
     "exclude_array": (
         lambda o, w: o.exclude_from_weight_decay(w[0]),
+        ValueError,
+        "Pass lists to exclude_from_weight_decay(), also of one element.",
+    ),
+    "exclude_dict": (
+        lambda o, w: o.exclude_from_weight_decay({"bias": w[0]}),
+        ValueError,
+        "Pass lists to exclude_from_weight_decay(), also of one element.",
+    ),
+    "exclude_number": (
+        lambda o, w: o.exclude_from_weight_decay(var_names=1),
         ValueError,
         "Pass lists to exclude_from_weight_decay(), also of one element.",
     ),

@@ -169,7 +169,7 @@ class Configurable:
                 arguments["learning_rate"], custom_objects
             )
         optimizer = cls(**arguments)
-        optimizer._exclusions = DecayExclusions((), **exclusions)
+        optimizer._exclusions = DecayExclusions.from_config(exclusions)
         optimizer._multipliers = Choices.from_config(multipliers)
         return optimizer
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
-from ravine._selection import Selection
+from ravine._selection import Selection, names_in
 from ravine._settings import number
 from ravine._variables import BuiltVariables
 
@@ -97,11 +97,15 @@ class Choices:
     @classmethod
     def from_config(cls, config: Iterable[Mapping[str, Any]]) -> Choices:
         """Make them from what `get_config` returned."""
+        if not isinstance(config, (list, tuple)) or not all(isinstance(c, Mapping) for c in config):
+            raise ValueError(f"'multipliers' must be a list of dicts. Received: {config!r}.")
         result = cls()
         for choice in config:
             rest = dict(choice)
             numbers = rest.pop("learning_rate", None), rest.pop("weight_decay", None)
-            result = result.then(Selection(METHOD, **rest) if rest else None, *numbers)
+            result = result.then(
+                Selection(METHOD, **names_in(rest, METHOD)) if rest else None, *numbers
+            )
         return result
 
 

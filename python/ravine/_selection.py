@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ravine._arrays import AnyArray, on_gpu
 from ravine._variables import BuiltVariables
+
+_EXCLUDE = "exclude_from_weight_decay"
 
 
 class Selection:
@@ -32,10 +35,15 @@ class Selection:
         var_names: Iterable[str] = (),
         names: Iterable[str] = (),
     ) -> None:
-        if isinstance(var_names, str) or isinstance(var_list, np.ndarray) or on_gpu(var_list):
+        is_array = isinstance(var_list, np.ndarray) or on_gpu(var_list)
+        if is_array or not _is_list(var_list) or not _is_list(var_names):
             raise ValueError(f"Pass lists to {method}(), also of one element.")
         self.method = method
         self.arrays = list(var_list)
+        if strings := [each for each in self.arrays if isinstance(each, str)]:
+            raise ValueError(
+                f"The first argument of {method}() are arrays. Pass names by var_names={strings}."
+            )
         self.patterns = list(var_names)
         self.names = list(names)
         for pattern in self.patterns:
@@ -92,4 +100,27 @@ class DecayExclusions(Selection):
         var_names: Iterable[str] = (),
         names: Iterable[str] = (),
     ) -> None:
-        super().__init__("exclude_from_weight_decay", var_list, var_names, names)
+        super().__init__(_EXCLUDE, var_list, var_names, names)
+
+    @classmethod
+    def from_config(cls, config: object) -> DecayExclusions:
+        """Make them from what `get_config` returned."""
+        return cls((), **names_in(config, _EXCLUDE))
+
+
+def names_in(config: object, method: str) -> Mapping[str, Any]:
+    """Return what `Selection.get_config` returned; ValueError if it is nothing of this kind."""
+    if (
+        isinstance(config, Mapping)
+        and config.keys() <= {"var_names", "names"}
+        and all(isinstance(each, (list, tuple)) for each in config.values())
+    ):
+        return config
+    raise ValueError(
+        f"In a configuration, what {method}() has chosen must be a dict with 'var_names' and "
+        f"'names', lists of strings. Received: {config!r}."
+    )
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, (str, Mapping))
