@@ -147,6 +147,30 @@ def test_interrupt_leaves_whole_steps():
     assert everything_of(optimizer, w) == everything_of(undisturbed, start)
 
 
+FIRST = {
+    "apply": lambda o: o.apply([np.ones(1)], [np.ones(1)]),
+    "build": lambda o: o.build([np.ones(1)]),
+    "setting": lambda o: setattr(o, "momentum", 0.5),
+    "rate": lambda o: setattr(o, "learning_rate", 0.5),
+    "exclusions": lambda o: o.exclude_from_weight_decay(var_names=["bias"]),
+    "iterations": lambda o: o.iterations,
+}
+
+
+@pytest.mark.parametrize("use", FIRST.values(), ids=FIRST)
+def test_use_before_the_constructor_of_the_base_says_so(use):
+    class Own(ravine.SGD):
+        def __init__(self):
+            use(self)
+
+    message = (
+        "super().__init__() must be called in Own.__init__() before anything of the optimizer is "
+        "set or used."
+    )
+    with raises(AttributeError, message):
+        Own()
+
+
 @pytest.mark.parametrize("rule", ["sgd_momentum", "nadam"])
 def test_native_rule_in_a_step_that_fails_is_as_before(rule):
     native, own = wrapped(rule, use_ema=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from threading import RLock
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ravine import _core, _learning_rate, schedules
 from ravine._learning_rate import LearningRate, Rate
@@ -14,6 +14,16 @@ from ravine._selection import DecayExclusions
 from ravine._serialized import CustomObjects
 from ravine._settings import CallableSetting, Number, Setting, count, flag, number, optional
 from ravine._variables import BuiltVariables
+
+
+class _NotYet:
+    """Stands where a constructor should have set an attribute, and says so."""
+
+    def __get__(self, optimizer: object, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"super().__init__() must be called in {owner.__name__}.__init__() before anything of "
+            "the optimizer is set or used."
+        )
 
 
 class Configurable:
@@ -26,6 +36,8 @@ class Configurable:
     _native: ClassVar[type[_core.Rule]]
     _variables: BuiltVariables | None
     _default_name: ClassVar[str] = "optimizer"
+    if not TYPE_CHECKING:  # what is asked for first; the constructor sets them
+        _lock = _plan = _NotYet()
 
     weight_decay = Setting("_options", optional(number))
     clipnorm = Setting("_options", optional(number))
