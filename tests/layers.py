@@ -192,6 +192,7 @@ OPTIMIZER = ["_core", "_learning_rate", "_options", "_settings", "optimizer"]
 IMPORTS = {
     "__init__": [
         "_core",
+        "_threads",
         "adam",
         "adamw",
         "_identity",
@@ -210,6 +211,7 @@ IMPORTS = {
     "_file_memory": [],
     "_arrays": ["_cuda", "_file_memory"],
     "_settings": ["_arrays", "_cuda"],
+    "_threads": ["_core", "_settings"],
     "_options": [],
     "_serialized": [],
     "schedules.__init__": ["_serialized", "schedules.*"],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from checks import raises
 
 import ravine
 
@@ -67,6 +68,31 @@ def test_every_public_method_is_documented():
         for name, member in inspect.getmembers(cls):
             if not name.startswith("_") and (callable(member) or isinstance(member, property)):
                 assert inspect.getdoc(member), f"{cls.__name__}.{name}"
+
+
+def test_every_public_function_is_documented():
+    functions = [f for f in (getattr(ravine, n) for n in ravine.__all__) if inspect.isroutine(f)]
+    assert len(functions) == 6
+    for function in functions:
+        assert getattr(ravine, function.__name__) is function
+        assert function.__doc__.splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "must be at least 1 and below 2**31. Received: 0."),
+        (1 << 31, "must be at least 1 and below 2**31. Received: 2147483648."),
+        (1.0, "must be a whole number. Received: 1.0."),
+        ("2", "must be a whole number. Received: '2'."),
+        (True, "must be a whole number. Received: True."),
+    ],
+)
+def test_number_of_threads_that_is_refused_leaves_the_old_one(count, said):
+    before = ravine.get_num_threads()
+    with raises(ValueError, f"The number of threads {said}"):
+        ravine.set_num_threads(count)
+    assert ravine.get_num_threads() == before
 
 
 @pytest.mark.parametrize("module", MODULES)

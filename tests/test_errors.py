@@ -159,11 +159,6 @@ CONSTRUCTORS = {
         "In a configuration, what exclude_from_weight_decay() has chosen must be a dict with "
         "'var_names' and 'names', lists of strings. Received: {'names': 'bias'}.",
     ),
-    "no_threads": (
-        lambda: ravine.set_num_threads(0),
-        ValueError,
-        "The number of threads must be at least 1. Received: 0.",
-    ),
     "unknown_schedule": (
         lambda: ravine.SGD.from_config({"learning_rate": {"class_name": "Odd", "config": {}}}),
         ValueError,

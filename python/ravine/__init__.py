@@ -12,13 +12,9 @@ Examples
 """
 
 from ravine import ops, schedules
-from ravine._core import (
-    __version__,
-    instruction_set,
-    set_num_threads,
-)
-from ravine._core import num_threads as get_num_threads
+from ravine._core import __version__
 from ravine._identity import deserialize, get, serialize
+from ravine._threads import get_num_threads, instruction_set, set_num_threads
 from ravine.adam import Adam
 from ravine.adamw import AdamW
 from ravine.loss_scale_optimizer import LossScaleOptimizer
