@@ -1,14 +1,19 @@
 """What comes between: interrupts, warnings that are errors, other threads, calls within calls."""
 
+import linecache
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import config_and
+from own_rules import OwnSGD
 
 import ravine
 
@@ -38,6 +43,110 @@ def test_interrupt_leaves_whole_steps():
     assert optimizer.iterations > 0
     assert optimizer.variables[-1] == undisturbed.variables[-1]
     assert w.tobytes() == same.tobytes()
+
+
+def stopped_at(line, call):
+    """Call something, stop it at a line of ravine; return whether it came that far.
+
+    Not between `surely` and what it calls: there nothing helps.
+    """
+    package = str(Path(ravine.__file__).parent)
+    left = line
+
+    def trace(frame, event, _):
+        nonlocal left
+        code = frame.f_code
+        if not code.co_filename.startswith(package):
+            return None
+        text = linecache.getline(code.co_filename, frame.f_lineno)
+        if event == "line" and "surely" not in (code.co_name, text.strip().partition("(")[0]):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def variables():
+    return [np.linspace(1, 2, 3), np.ones(2), np.linspace(0, 1, 4)]
+
+
+def show_averages(optimizer, w):
+    with optimizer.averaged_weights():
+        pass
+
+
+STOPPED = {
+    "exclusions": (
+        lambda o, w: o.exclude_from_weight_decay([w[0], w[2]]),
+        lambda: ravine.SGD(0.5, weight_decay=0.5),
+    ),
+    "multipliers": (
+        lambda o, w: o.set_multipliers([w[0], w[2]], learning_rate=0.5),
+        lambda: ravine.SGD(0.5),
+    ),
+    "block": (show_averages, lambda: ravine.SGD(0.5, use_ema=True)),
+    "own_rule": (
+        lambda o, w: o.apply([np.ones(v.shape) for v in w]),
+        lambda: OwnSGD(0.5, momentum=0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "make"), STOPPED.values(), ids=STOPPED)
+def test_interrupt_at_a_line_finds_all_or_nothing(call, make):
+    def started():
+        optimizer, w = make(), variables()
+        for _ in range(2):
+            optimizer.apply([np.ones(v.shape) for v in w], w)
+        return optimizer, w
+
+    def seen(optimizer, w):
+        now = config_and(optimizer, *w)
+        optimizer.apply([np.ones(v.shape) for v in w])  # by what the plan knows
+        return now, config_and(optimizer, *w)
+
+    optimizer, w = started()
+    call(optimizer, w)
+    allowed = [seen(*started()), seen(optimizer, w)]
+    came, line = True, 0
+    while came:
+        line += 1
+        optimizer, w = started()
+        came = stopped_at(line, lambda: call(optimizer, w))  # noqa: B023
+        assert seen(optimizer, w) in allowed
+    assert line > 10
+
+
+@pytest.mark.parametrize("stop", ["open", "write"])
+def test_interrupted_save_is_an_interrupt(stop, tmp_path, monkeypatch):
+    optimizer = ravine.SGD()
+    optimizer.build([np.ones(2)])
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    class Entry(zipfile.ZipFile):
+        def open(self, *arguments, **options):
+            self.entry = super().open(*arguments, **options)
+            raise KeyboardInterrupt
+
+    if stop == "open":
+        monkeypatch.setattr("ravine._npz.ZipFile", Entry)
+    else:
+        monkeypatch.setattr("ravine._npz.write_elements", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.save(tmp_path / "last.npz")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("built", [False, True])

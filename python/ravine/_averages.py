@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ravine._arrays import keep_values
 from ravine._buildable import Buildable
 from ravine._cuda import current_stream, synchronize
+from ravine._interrupts import surely
 from ravine._learning_rate import LearningRate
 from ravine._variables import BuiltVariables, Variables
 
@@ -17,8 +19,8 @@ class Averaging(Buildable):
     """Averages of an optimizer; `Optimizer` documents the whole."""
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
-        self._averages_shown = 0  # how many blocks of `averaged_weights` are open
-        self._hide_averages: Callable[[], None] | None = None
+        self._averages_shown: set[object] = set()  # the blocks of `averaged_weights` that are open
+        self._hide_averages: Callable[[], None] | None = None  # while the variables hold them
         super().__init__(learning_rate, options)
 
     def finalize_variable_values(self, trainable_variables: Variables | None = None) -> None:
@@ -84,25 +86,22 @@ class Averaging(Buildable):
         >>> w
         array([-1.])
         """
-        with self._lock:
-            self._show_averages()
+        block = object()
         try:
+            with self._lock:
+                self._show_averages(block)
             yield
         finally:
-            with self._lock:
-                self._averages_shown -= 1
-                if self._averages_shown == 0 and self._hide_averages is not None:
-                    self._hide_averages()
-                    self._hide_averages = None
+            surely(partial(self._leave, block))
 
-    def _show_averages(self) -> None:
+    def _show_averages(self, block: object) -> None:
         self._refuse_capture("Averages cannot be shown")
         if not self.use_ema:
             raise ValueError(
                 "averaged_weights() needs averages, and this optimizer keeps none. Make it with "
                 "use_ema=True."
             )
-        if self._averages_shown == 0:
+        if self._hide_averages is None:
             arrays = []
             if self._variables is not None:
                 self._variables.check_writable()
@@ -110,17 +109,25 @@ class Averaging(Buildable):
             hide = keep_values(arrays, self._device)
             try:
                 self.finalize_variable_values()
+                if self._device is not None:
+                    synchronize(self._device)
+                self._hide_averages = hide
             except BaseException:
                 hide()
                 raise
-            if self._device is not None:
-                synchronize(self._device)
-            self._hide_averages = hide
-        self._averages_shown += 1
+        self._averages_shown.add(block)
+
+    def _leave(self, block: object) -> None:
+        """Close a block, which may not have been opened; with the last one, hide the averages."""
+        with self._lock:
+            self._averages_shown.discard(block)
+            if self._hide_averages is not None and not self._averages_shown:
+                self._hide_averages()
+                self._hide_averages = None
 
     def _refuse_averages_shown(self, what: str) -> None:
         """Raise a ValueError inside a block of `averaged_weights`."""
-        if self._averages_shown:
+        if self._hide_averages is not None:
             raise ValueError(
                 f"{what} inside averaged_weights(), where the variables hold their averages. Do it "
                 "after the block."

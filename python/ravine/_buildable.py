@@ -109,9 +109,9 @@ class Buildable(Configurable):
         device, rate = state.plan.device, self._learning_rate
         if device is not None and isinstance(rate, float):
             state.plan.set_learning_rate(rate, current_stream(device))
-        self._state, self._variables = state, variables
-        self._plan, self._device = state.plan, device
-        self._set_exclusions(excluded)
+        _exclude(state.plan, excluded)
+        # At once, so that no interrupt comes between.
+        vars(self).update(_state=state, _variables=variables, _plan=state.plan, _device=device)
 
     def _move(self, variables: BuiltVariables) -> None:
         """Go over to other variables of the same names and shapes, with all state."""
@@ -160,9 +160,7 @@ class Buildable(Configurable):
             () if var_list is None else var_list, () if var_names is None else var_names
         )
         with self._lock:
-            excluded = exclusions.chosen(self._variables) if self._variables is not None else []
-            self._exclusions = exclusions
-            self._set_exclusions(excluded)
+            self._replace("_exclusions", exclusions, self._send_exclusions)
 
     def set_multipliers(
         self,
@@ -217,10 +215,8 @@ class Buildable(Configurable):
             )
         with self._lock:
             multipliers = self._multipliers.then(selection, learning_rate, weight_decay)
-            if self._variables is not None:
-                self._refuse_capture("Multipliers cannot be set", "Do it before the capture.")
-                self._built_state().plan.set_multipliers(multipliers.of(self._variables))
-            self._multipliers = multipliers
+            self._refuse_capture("Multipliers cannot be set", "Do it before the capture.")
+            self._replace("_multipliers", multipliers, self._send_multipliers)
 
     @property
     def multipliers(self) -> dict[str, Multipliers]:
@@ -334,9 +330,25 @@ class Buildable(Configurable):
                 "state for the old value. Make a new optimizer."
             )
 
-    def _set_exclusions(self, excluded: list[bool]) -> None:
-        for index, is_excluded in enumerate(excluded):
-            self._built_state().plan.set_decays(index, not is_excluded)
+    def _replace(self, name: str, value: object, send: Callable[[], None]) -> None:
+        """Set an attribute that the plan has, too; also if an interrupt comes, both or neither."""
+        before = getattr(self, name)
+        try:
+            setattr(self, name, value)
+            send()
+        except BaseException as error:
+            setattr(self, name, before)
+            if not isinstance(error, Exception):
+                send()
+            raise
+
+    def _send_exclusions(self) -> None:
+        if self._variables is not None:
+            _exclude(self._built_state().plan, self._exclusions.chosen(self._variables))
+
+    def _send_multipliers(self) -> None:
+        if self._variables is not None:
+            self._built_state().plan.set_multipliers(self._multipliers.of(self._variables))
 
     def _warn_about_missing(self, grads: list[Gradient]) -> None:
         assert self._variables is not None
@@ -347,3 +359,8 @@ class Buildable(Configurable):
             f"Some variables have no gradient and are not updated: {names}. This is said once.",
             stacklevel=levels_to_the_caller(),
         )
+
+
+def _exclude(plan: _core.Plan, excluded: list[bool]) -> None:
+    for index, is_excluded in enumerate(excluded):
+        plan.set_decays(index, not is_excluded)

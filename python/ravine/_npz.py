@@ -23,7 +23,8 @@ def write_npz(file: IO[bytes], metadata: dict[str, Any], arrays: Arrays) -> None
 
     `numpy.load` reads them. No time is stored: the same arrays make the same file.
     """
-    with ZipFile(file, "w", ZIP_STORED) as archive:
+    archive = ZipFile(file, "w", ZIP_STORED)
+    try:
         archive.writestr(ZipInfo(_METADATA), json.dumps(metadata))
         for key, get in arrays.items():
             array = get()
@@ -35,6 +36,10 @@ def write_npz(file: IO[bytes], metadata: dict[str, Any], arrays: Arrays) -> None
             with archive.open(ZipInfo(_name(key)), "w", force_zip64=True) as entry:
                 npy.write_array_header_1_0(entry, header)
                 write_elements(entry, array)
+        archive.close()
+    except BaseException:
+        archive.fp = None  # nothing to finish: to try to would raise another error
+        raise
 
 
 def _name(key: str) -> str:

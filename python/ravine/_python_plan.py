@@ -10,6 +10,7 @@ from weakref import WeakMethod
 from ravine import _core
 from ravine._arrays import copy_beside, zeros_like_each
 from ravine._cuda import on_stream
+from ravine._interrupts import surely
 
 
 class _Call(NamedTuple):
@@ -137,10 +138,14 @@ class PythonPlan(_core.Plan):
         call = _Call(learning_rate, list(gradients), on_missing, stream, producer, loss_scale)
         self._rule.calls = rule.calls
         if (rule.calls + 1) % (options.gradient_accumulation_steps or 1):
+
+            def count() -> None:
+                rule.calls = self._rule.calls
+
             try:
                 self._hand_over(options, call)
             finally:
-                rule.calls = self._rule.calls
+                surely(count)
         else:
             with on_stream(stream, self.device):
                 self._update(rule, options, call)
@@ -165,10 +170,19 @@ class PythonPlan(_core.Plan):
         self._copying.step(*copying, self._variables, None, call.stream)
         for array, kept in self._kept:
             kept[...] = array
-        self._before = self._after = rule.copy()
-        self._before.calls = updates
         self._stream = call.stream
+
+        def finish() -> None:
+            self._before = None
+            # What counts is one call, that which takes back.
+            if self._after is not None and taking.calls > updates:
+                rule.take_state(self._after, self._rule.calls)
+            elif not is_left_out:
+                self._put_back(rule, received, scale, call.loss_scale)
+
         try:
+            self._before = self._after = rule.copy()
+            self._before.calls = updates
             self._hand_over(options, call)
             is_left_out = self._rule.calls == rule.calls
             if not is_left_out:
@@ -176,12 +190,7 @@ class PythonPlan(_core.Plan):
                 averages = _averages_of(options)
                 self._taking_back.step(taking, averages, 0.0, updated, None, call.stream)
         finally:
-            # What counts is one call, the first, so that no interrupt comes between.
-            self._before = None
-            if taking.calls > updates:
-                rule.take_state(self._after, self._rule.calls)
-            elif not is_left_out:
-                self._put_back(rule, received, scale, call.loss_scale)
+            surely(finish)
 
     def _call_update_step(self, call: _Call, received: list[bool]) -> list[Any]:
         """Update the copies; return them, None for those that had no gradient."""

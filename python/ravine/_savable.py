@@ -287,7 +287,7 @@ class Savable(Averaging):
         self._make_natives()
         self._unbind()
         self._kinds = state["kinds"]
-        self._averages_shown, self._hide_averages = 0, None
+        self._averages_shown, self._hide_averages = set(), None
         for holder in ("rule", "options"):
             for name, value in state[holder].items():
                 setattr(getattr(self, f"_{holder}"), name, value)

@@ -153,7 +153,7 @@ class Optimizer(Subclassable):
         if not grads:
             return None
         with self._lock:
-            if self._averages_shown:
+            if self._hide_averages is not None:
                 self._refuse_averages_shown("A step cannot be made")
             step_stream = producer = 0
             if self._device is not None or stream is not None:
@@ -361,8 +361,8 @@ class Optimizer(Subclassable):
             )
         with self._lock:
             calls, was_built = self._rule.calls, self.built
-            self.build(variables)
             try:
+                self.build(variables)
                 self.apply(grads, variables, stream=stream)
             except BaseException:
                 if not was_built and self._rule.calls == calls:
