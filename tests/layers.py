@@ -205,6 +205,7 @@ IMPORTS = {
         "sgd",
     ],
     "__main__": ["__init__", "_info", "bench.cli", "demo.cli"],
+    "_arguments": [],
     "_driver": [],
     "_info": ["_core", "_driver"],
     "_cuda": [],
@@ -321,8 +322,8 @@ IMPORTS = {
     "torch._bound": ["_core", "_tensors"],
     "thinc": ["__init__", "_variables"],
     # A user of ravine like any other.
-    "demo.*": ["__init__", "demo.*"],
-    "bench.*": ["__init__", "bench.*"],
+    "demo.*": ["__init__", "_arguments", "demo.*"],
+    "bench.*": ["__init__", "_arguments", "bench.*"],
 }
 # And what it may import from elsewhere, apart from Python's own library.
 OTHERS = {

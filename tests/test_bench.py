@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ravine
+from ravine.__main__ import main as ravine_main
 from ravine.bench import cases, cli, peers, plots, race, report, suites
 from ravine.bench.own import (
     ALONE,
@@ -241,3 +242,10 @@ def test_unknown_workload_is_refused():
     done = bench("--workloads", "flat9")
     assert done.returncode == 2
     assert "invalid choice: 'flat9'" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--threads", "--rounds"])
+def test_what_must_be_positive(option, capsys):
+    with pytest.raises(SystemExit):
+        ravine_main(["bench", option, "0"])
+    assert f"argument {option}: must be at least 1. Received: 0." in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import Unpack
 from ravine import _core
 from ravine._learning_rate import LearningRate
 from ravine._options import Options
-from ravine._settings import CallableSetting, Setting, flag, number
+from ravine._settings import CallableSetting, Number, Setting, flag, number
 from ravine.optimizer import Optimizer
 
 
@@ -72,8 +72,8 @@ class Adam(Optimizer):
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
-        beta_1: float | Callable[[], float] = 0.9,
-        beta_2: float | Callable[[], float] = 0.999,
+        beta_1: Number | Callable[[], Number] = 0.9,
+        beta_2: Number | Callable[[], Number] = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
         **options: Unpack[Options],

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from ravine._learning_rate import LearningRate
 from ravine._options import OptionsButDecay
-from ravine._settings import Setting, number
+from ravine._settings import Number, Setting, number
 from ravine.adam import Adam
 
 
@@ -60,8 +60,8 @@ class AdamW(Adam):
         self,
         learning_rate: LearningRate = 0.001,
         weight_decay: float = 0.004,
-        beta_1: float | Callable[[], float] = 0.9,
-        beta_2: float | Callable[[], float] = 0.999,
+        beta_1: Number | Callable[[], Number] = 0.9,
+        beta_2: Number | Callable[[], Number] = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
         **options: Unpack[OptionsButDecay],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ravine
+from ravine._arguments import positive
 from ravine.bench import peers, plots, report, suites
 from ravine.bench.cases import DTYPES, RULES
 from ravine.bench.workloads import WORKLOADS
@@ -45,9 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile", action="store_true", help="also PyTorch compiled, slow to start"
     )
-    parser.add_argument("--threads", nargs="+", type=int,
+    parser.add_argument("--threads", nargs="+", type=positive,
                         metavar="N", help="one after the other; all")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="at most; %(default)s")
+    parser.add_argument(
+        "--rounds", type=positive, default=15, metavar="N", help="at most; %(default)s"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S",
                         help="after which there is no further round; %(default)s")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write all figures there")

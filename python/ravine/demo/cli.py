@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import ravine
+from ravine._arguments import natural, positive
 from ravine.demo import picture, report
 from ravine.demo.comparison import compare
 from ravine.demo.data import load_digits
@@ -97,20 +98,6 @@ def run(options: argparse.Namespace) -> int:
         }
         print(json.dumps(report.as_json(comparison, settings), indent=2))
     return 0 if comparison.agrees else 1
-
-
-def positive(text: str) -> int:
-    """Read an int of at least 1."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}.")
-    return value
-
-
-def natural(text: str) -> int:
-    """Read an int of at least 0."""
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0. Received: {text}.")
-    return value
 
 
 def picture_path(text: str) -> Path:
