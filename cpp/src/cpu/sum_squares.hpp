@@ -1,8 +1,10 @@
 // The leaf of the tree by which norms are summed. Included by loop.cpp alone.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "chunks.hpp"
 #include "convert.hpp"
@@ -10,6 +12,16 @@
 
 namespace ravine::cpu {
 namespace {
+
+/// `sum + x * x`, in one instruction where the machine has it and the square of what came as a Raw
+/// is exact: the bits are the same then.
+template <class Raw>
+inline double plus_square(double sum, double x) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  if constexpr (!std::is_same_v<Raw, double>) return std::fma(x, x, sum);
+#endif
+  return sum + x * x;
+}
 
 /// A tile is 16 rows of 128 lanes. Each lane adds its rows in order, in double: the squares of
 /// float32 and the 16-bit types are exact there, so that only the order of the sums matters.
@@ -32,8 +44,7 @@ struct Tile {
   void add_row(const T* g, std::int64_t count) {
 #pragma omp simd
     for (std::int64_t lane = 0; lane < count; ++lane) {
-      const double x = widened<double>(g[lane]);
-      sum[lane] += x * x;
+      sum[lane] = plus_square<T>(sum[lane], widened<double>(g[lane]));
     }
   }
 
