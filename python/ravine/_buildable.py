@@ -109,9 +109,11 @@ class Buildable(Configurable):
         device, rate = state.plan.device, self._learning_rate
         if device is not None and isinstance(rate, float):
             state.plan.set_learning_rate(rate, current_stream(device))
-        _exclude(state.plan, excluded)
-        # At once, so that no interrupt comes between.
-        vars(self).update(_state=state, _variables=variables, _plan=state.plan, _device=device)
+        plan = state.plan
+        _exclude(plan, excluded)
+        # Stores alone, between which no interrupt comes. With an update of the dict of attributes
+        # Python would make one, and find each of them more slowly from then on.
+        self._state, self._variables, self._plan, self._device = state, variables, plan, device
 
     def _move(self, variables: BuiltVariables) -> None:
         """Go over to other variables of the same names and shapes, with all state."""
