@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from ravine._arrays import keep_values
 from ravine._buildable import Buildable
 from ravine._cuda import current_stream, synchronize
-from ravine._interrupts import surely
 from ravine._learning_rate import LearningRate
 from ravine._variables import BuiltVariables, Variables
 
@@ -92,7 +90,11 @@ class Averaging(Buildable):
                 self._show_averages(block)
             yield
         finally:
-            surely(partial(self._leave, block))
+            try:
+                self._leave(block)
+            except BaseException:  # an interrupt: none comes before this `try`
+                self._leave(block)
+                raise
 
     def _show_averages(self, block: object) -> None:
         self._refuse_capture("Averages cannot be shown")

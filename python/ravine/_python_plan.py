@@ -10,7 +10,6 @@ from weakref import WeakMethod
 from ravine import _core
 from ravine._arrays import copy_beside, zeros_like_each
 from ravine._cuda import on_stream
-from ravine._interrupts import surely
 
 
 class _Call(NamedTuple):
@@ -145,7 +144,11 @@ class PythonPlan(_core.Plan):
             try:
                 self._hand_over(options, call)
             finally:
-                surely(count)
+                try:
+                    count()
+                except BaseException:
+                    count()
+                    raise
         else:
             with on_stream(stream, self.device):
                 self._update(rule, options, call)
@@ -190,7 +193,11 @@ class PythonPlan(_core.Plan):
                 averages = _averages_of(options)
                 self._taking_back.step(taking, averages, 0.0, updated, None, call.stream)
         finally:
-            surely(finish)
+            try:
+                finish()
+            except BaseException:  # an interrupt: none comes before this `try`
+                finish()
+                raise
 
     def _call_update_step(self, call: _Call, received: list[bool]) -> list[Any]:
         """Update the copies; return them, None for those that had no gradient."""
