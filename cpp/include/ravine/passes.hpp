@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "ravine/choices.hpp"
 #include "ravine/portable.hpp"
 
 namespace ravine {
@@ -73,9 +74,7 @@ struct Clip {
 
   RAVINE_PORTABLE T operator()(T g) const {
     g *= factor;
-    // Comparisons, not fmin and fmax: those would swallow NaN.
-    g = g < -value ? -value : g;
-    return g > value ? value : g;
+    return at_most(at_least(g, -value), value);
   }
 };
 
@@ -86,7 +85,7 @@ struct Decay {
 
   // w - w * 0 is not w for infinities and negative zero. A number is asked, not a flag: compilers
   // make vector code of a choice by a flag only if they can afford a loop for each of its values.
-  RAVINE_PORTABLE void operator()(T& w) const { w = decay != T(0) ? w - w * decay : w; }
+  RAVINE_PORTABLE void operator()(T& w) const { w = select(decay != T(0), w - w * decay, w); }
 };
 
 /// Exponential moving average of the variable. The first update copies instead, and an update that
@@ -97,6 +96,10 @@ struct Average {
 
   RAVINE_PORTABLE explicit Average(const Passes& passes)
       : ema_momentum(T(passes.ema_momentum)), one_minus_ema_momentum(T(1 - passes.ema_momentum)) {}
+  template <class U>
+  RAVINE_PORTABLE explicit Average(const Average<U>& other)
+      : ema_momentum(T(other.ema_momentum)),
+        one_minus_ema_momentum(T(other.one_minus_ema_momentum)) {}
 
   RAVINE_PORTABLE void operator()(T w, T& average) const {
     average = ema_momentum * average + one_minus_ema_momentum * w;

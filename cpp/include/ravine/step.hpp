@@ -24,6 +24,15 @@ struct Step {
     rule(w, clip(unscale(g)), slot...);
   }
 
+  template <class U>
+  RAVINE_PORTABLE auto rounded() const {
+    using Rounded = decltype(rule.template rounded<U>());
+    return Step<Rounded, U>{{U(unscale.gradient_scale)},
+                            {U(clip.factor), U(clip.value)},
+                            {U(decay.decay)},
+                            rule.template rounded<U>()};
+  }
+
   /// Whether the passes change nothing, so that the rule alone does the same.
   bool is_rule_alone() const {
     return unscale.gradient_scale == T(1) && clip.factor == T(1) &&
@@ -31,16 +40,16 @@ struct Step {
   }
 };
 
-/// The step of a variable. `clip_factor` and `decays` differ from variable to variable.
+/// The step of a variable, in its arithmetic. `clip_factor` and `decays` differ from variable to
+/// variable.
 template <class T, class Kernel>
 RAVINE_PORTABLE auto make_step(const Kernel& kernel, const Passes& passes, double clip_factor,
                                bool decays) {
-  using Rounded = decltype(kernel.template rounded<T>());
-  return Step<Rounded, T>{// A mean of accumulated gradients is unscaled already.
-                          {passes.accumulated > 1 ? T(1) : T(passes.gradient_scale)},
-                          {T(clip_factor), T(passes.clip_value)},
-                          {decays ? T(passes.decay) : T(0)},
-                          kernel.template rounded<T>()};
+  // A mean of accumulated gradients is unscaled already.
+  const double gradient_scale = passes.accumulated > 1 ? 1.0 : passes.gradient_scale;
+  const Step<Kernel, double> step{
+      {gradient_scale}, {clip_factor, passes.clip_value}, {decays ? passes.decay : 0.0}, kernel};
+  return step.template rounded<T>();
 }
 
 }  // namespace ravine

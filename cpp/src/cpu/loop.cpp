@@ -12,6 +12,7 @@
 #include "backend.hpp"
 #include "convert.hpp"
 #include "divider.hpp"
+#include "element_loop.hpp"
 #include "first_touch.hpp"
 #include "prefetch.hpp"
 #include "ravine/step.hpp"
@@ -25,10 +26,6 @@ namespace {
 /// Elements that are staged at a time where an array is strided or of another type: few enough for
 /// the copies to stay in the first-level cache.
 constexpr std::int64_t block_size = 512;
-
-/// Elements between two looks ahead, and how far each looks: 256 bytes and a page of float32. It
-/// costs nothing in the cache, and out of it a tenth to a third of the time on some processors.
-constexpr std::int64_t stride = 64, distance = 1024;
 
 template <class Raw>
 constexpr DType dtype_of = std::is_same_v<Raw, double>     ? DType::float64
@@ -77,32 +74,6 @@ void write(const Array& array, std::int64_t begin, std::int64_t count, const T* 
 template <class Raw>
 bool holds(const Array& array) {
   return array.axis_count == 0 && array.dtype == dtype_of<Raw>;
-}
-
-/// Each array is a parameter of its own, so that `restrict` tells the compiler what the plan has
-/// checked: no two of them overlap. The numbers come by reference and are not copied: a copy reads
-/// many at a time right after they were written one by one, and that takes as long as 64 elements.
-template <bool averages, class T, class Raw, class Step, class... Slot>
-[[gnu::noinline]] void loop(const Step& step, const Average<T>& average, std::int64_t count,
-                            Raw* __restrict w, const Raw* __restrict g, T* __restrict mean,
-                            Slot* __restrict... slot) {
-  const auto update = [&](std::int64_t i) {
-    T value = widened<T>(w[i]);
-    step(value, widened<T>(g[i]), slot[i]...);
-    w[i] = rounded<Raw>(value);
-    // What moves the average is what the variable holds.
-    if constexpr (averages) average(widened<T>(w[i]), mean[i]);
-  };
-  std::int64_t begin = 0;
-  for (; begin + stride <= count; begin += stride) {
-    (fetch_ahead(w + begin, distance, stride), fetch_ahead(g + begin, distance, stride));
-    (fetch_ahead(slot + begin, distance, stride), ...);
-    if constexpr (averages) fetch_ahead(mean + begin, distance, stride);
-#pragma omp simd
-    for (std::int64_t i = begin; i < begin + stride; ++i) update(i);
-  }
-#pragma omp simd
-  for (std::int64_t i = begin; i < count; ++i) update(i);
 }
 
 /// One chunk of one variable, T its arithmetic type.
@@ -161,7 +132,7 @@ struct Update {
   void apply(const Step& step, std::int64_t at, std::int64_t size, Raw* w, const Raw* g) const {
     const auto with_slots = [&]<std::size_t... k>(std::index_sequence<k...>) {
       T* const mean = averages ? average_slot() + at : nullptr;
-      loop<averages, T>(step, Average<T>(passes), size, w, g, mean, slot(k) + at...);
+      loop<averages>(step, Average<T>(passes), size, w, g, mean, slot(k) + at...);
     };
     with_slots(std::make_index_sequence<Step::slot_count>{});
   }

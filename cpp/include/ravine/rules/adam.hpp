@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "ravine/choices.hpp"
 #include "ravine/error.hpp"
 #include "ravine/portable.hpp"
 #include "ravine/power.hpp"
@@ -36,8 +37,8 @@ struct Adam {
     {
       move_on(g, momentum, velocity);
       // NaN of either stays, as in Keras; fmax would swallow it.
-      const bool rises = velocity_hat < velocity || velocity != velocity;
-      velocity_hat = rises ? velocity : velocity_hat;
+      const auto rises = velocity_hat < velocity || velocity != velocity;
+      velocity_hat = select(rises, velocity, velocity_hat);
       descend(w, momentum, velocity_hat);
     }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "ravine/choices.hpp"
 #include "ravine/error.hpp"
 #include "ravine/portable.hpp"
 #include "ravine/slots.hpp"
@@ -63,9 +64,9 @@ struct RMSprop {
       velocity = rho * velocity + one_minus_rho * (g * g);
       average_gradient = rho * average_gradient + one_minus_rho * g;
       // Rounding can push a variance of nearly nothing below zero, where Keras takes the root of a
-      // negative number and loses the weight. The comparison lets NaN through.
+      // negative number and loses the weight.
       const T variance = velocity - average_gradient * average_gradient;
-      return learning_rate * g / sqrt((variance < T(0) ? T(0) : variance) + epsilon);
+      return learning_rate * g / sqrt(at_least(variance, T(0)) + epsilon);
     }
   };
 
