@@ -17,8 +17,13 @@
 #include "prefetch.hpp"
 #include "ravine/step.hpp"
 #include "stream.hpp"
-#include "sum_squares.hpp"
 #include "threads.hpp"
+
+#if defined(__AVX512F__)
+#include "wide_tile.hpp"
+#else
+#include "tile.hpp"
+#endif
 
 namespace ravine::cpu::RAVINE_ISA {
 namespace {
