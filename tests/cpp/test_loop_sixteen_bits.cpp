@@ -2,6 +2,8 @@
 // beyond two strides, every place within a vector, against a plain loop.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -118,6 +120,45 @@ TEST_P(LoopOfSixteenBits, EqualsPlainLoopAcrossChunks) {
 
 /// For each type: variable and gradient, the variable alone, the gradient alone.
 INSTANTIATE_TEST_SUITE_P(Formats, LoopOfSixteenBits, testing::Range(0, 6));
+
+TEST(LoopOfBfloat16, RoundsAnyNumber) {
+  // Each bfloat16, the middle between it and the next, and the floats beside those.
+  std::vector<float> values;
+  for (std::uint32_t bits = 0; bits < 1u << 16; ++bits) {
+    for (const std::uint32_t lower : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      values.push_back(std::bit_cast<float>(bits << 16 | lower));
+    }
+  }
+  for (const cpu::Backend* const backend : backends()) {
+    // Whole strides, and the rest of an array.
+    for (const std::size_t size : {values.size(), std::size_t{63}}) {
+      for (std::size_t begin = 0; begin < values.size(); begin += size) {
+        const std::size_t count = std::min(size, values.size() - begin);
+        // A momentum of 1 that no gradient changes is what the variable becomes.
+        std::vector<float> velocity(&values[begin], &values[begin] + count), average(count);
+        std::vector<std::uint16_t> w(count), g(count);
+        Row row;
+        row.w = {reinterpret_cast<std::byte*>(w.data()), nullptr, 0, DType::bfloat16};
+        row.g = {reinterpret_cast<std::byte*>(g.data()), nullptr, 0, DType::bfloat16};
+        row.slots[0] = velocity.data();
+        row.average = average.data();
+        row.size = static_cast<std::int64_t>(count);
+        row.updates = true;
+        Passes passes;
+        passes.averages = true;
+        passes.ema_momentum = 0.0;
+        const Job job({row});
+        backend->run(SGD{.momentum = 1.0}, 0.1, 2, passes, job.work());
+        for (std::size_t i = 0; i < count; ++i) {
+          const float value = 0.0f + values[begin + i];
+          ASSERT_EQ(w[i], to_bfloat16(value)) << backend->name << " " << value;
+          if (std::isnan(value)) continue;
+          ASSERT_EQ(average[i], from_bfloat16(w[i])) << backend->name << " " << value;
+        }
+      }
+    }
+  }
+}
 
 TEST(LoopOfFloat16, RoundsTheVariableOnceAndKeepsSlotsWide) {
   for (const cpu::Backend* const backend : backends()) {

@@ -11,6 +11,8 @@
 
 #if defined(__AVX512F__)
 #include "vector.hpp"
+#include "vector_memory.hpp"
+#include "vector_passes.hpp"
 #endif
 
 namespace ravine::cpu {
@@ -49,25 +51,26 @@ template <bool averages, class T, class Raw, class Step, class... Slot>
 
 #if defined(__AVX512F__)
 
-/// The same with vectors of our own, whose roots do not all wait for the divider.
-template <bool averages, class Step, class... Slot>
+/// The same for T of float with vectors of our own, whose roots do not all wait for the divider.
+template <bool averages, class Raw, class Step, class... Slot>
 [[gnu::noinline]] void loop(const Step& step, const Average<float>& average, std::int64_t count,
-                            float* __restrict w, const float* __restrict g, float* __restrict mean,
+                            Raw* __restrict w, const Raw* __restrict g, float* __restrict mean,
                             Slot* __restrict... slot) {
   const auto update = [&]<class V>(const auto& step_of, const Average<V>& average_of,
                                    std::int64_t i, const auto&... lanes) {
     const auto update_loaded = [&](V value, const V& gradient, auto... state) {
       step_of(value, gradient, state...);
-      value.store(w + i, lanes...);
-      (state.store(slot + i, lanes...), ...);
+      value = rounded_to<Raw>(value);
+      store(value, w + i, lanes...);
+      (store(state, slot + i, lanes...), ...);
       if constexpr (averages) {
-        V moved = V::load(mean + i, lanes...);
-        average_of(value, moved);
-        moved.store(mean + i, lanes...);
+        V moved = load<V>(mean + i, lanes...);
+        average_of(held<Raw>(value), moved);
+        store(moved, mean + i, lanes...);
       }
     };
-    update_loaded(V::load(w + i, lanes...), V::load(g + i, lanes...),
-                  V::load(slot + i, lanes...)...);
+    update_loaded(load<V>(w + i, lanes...), load<V>(g + i, lanes...),
+                  load<V>(slot + i, lanes...)...);
   };
   using Wide = Vector<4>;
   static_assert(Wide::size == stride);
@@ -84,7 +87,7 @@ template <bool averages, class Step, class... Slot>
   const auto narrow_step = step.template rounded<Narrow>();
   const Average<Narrow> narrow_average(average);
   for (; begin < count; begin += Narrow::size) {
-    update(narrow_step, narrow_average, begin, Narrow::first(count - begin));
+    update(narrow_step, narrow_average, begin, lanes_of<Narrow>(count - begin));
   }
 }
 

@@ -6,10 +6,6 @@
 namespace ravine::cpu {
 namespace {
 
-/// Intrinsics that take a mask are given this one where GCC 12 would otherwise warn of a variable
-/// in its own header.
-constexpr __mmask16 all_lanes = 0xffff;
-
 /// The square roots of `x`, rounded to nearest as `_mm512_sqrt_ps` does.
 ///
 /// From an approximation of 1 / sqrt(x) to 14 bits, one step of Goldschmidt's iteration leads to g,
@@ -22,10 +18,10 @@ inline __m512 root(__m512 x) {
   constexpr int lowest = (127 - 100) << 23, infinity = 0x7f800000;
   const __m512i height = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(lowest));
   const __mmask16 plain = _mm512_cmplt_epu32_mask(height, _mm512_set1_epi32(infinity - lowest));
-  if (plain != all_lanes) [[unlikely]] {
+  if (plain != 0xffff) [[unlikely]] {
     const auto rest = static_cast<__mmask16>(~plain);
     if (_mm512_mask_cmp_ps_mask(rest, x, _mm512_setzero_ps(), _CMP_NEQ_UQ) != 0) {
-      return _mm512_maskz_sqrt_ps(all_lanes, x);
+      return _mm512_sqrt_ps(x);
     }
   }
   const __m512 half = _mm512_set1_ps(0.5f);

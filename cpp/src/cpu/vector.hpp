@@ -14,8 +14,9 @@ namespace ravine::cpu {
 namespace {
 
 /// One number of each of 16 lanes a part, with the operators and choices that formulas use.
-template <int parts>
+template <int part_count>
 struct Vector {
+  static constexpr int parts = part_count;
   static constexpr std::int64_t size = 16 * parts;
 
   /// Lanes of which something holds.
@@ -35,33 +36,6 @@ struct Vector {
     requires std::is_arithmetic_v<Number>
   RAVINE_PORTABLE explicit Vector(Number value) {
     for (__m512& each : part) each = _mm512_set1_ps(static_cast<float>(value));
-  }
-
-  RAVINE_PORTABLE static Vector load(const float* from) {
-    Vector result;
-    for (int i = 0; i < parts; ++i) result.part[i] = _mm512_loadu_ps(from + 16 * i);
-    return result;
-  }
-  RAVINE_PORTABLE void store(float* to) const {
-    for (int i = 0; i < parts; ++i) _mm512_storeu_ps(to + 16 * i, part[i]);
-  }
-  /// The same of some lanes; the others are 0, and not written.
-  RAVINE_PORTABLE static Vector load(const float* from, const Mask& lanes) {
-    Vector result;
-    for (int i = 0; i < parts; ++i) {
-      result.part[i] = _mm512_maskz_loadu_ps(lanes.part[i], from + 16 * i);
-    }
-    return result;
-  }
-  RAVINE_PORTABLE void store(float* to, const Mask& lanes) const {
-    for (int i = 0; i < parts; ++i) _mm512_mask_storeu_ps(to + 16 * i, lanes.part[i], part[i]);
-  }
-  RAVINE_PORTABLE static Mask first(std::int64_t count) {
-    Mask result;
-    for (int i = 0; i < parts; ++i, count -= 16) {
-      result.part[i] = static_cast<__mmask16>(count < 16 ? (1 << (count < 0 ? 0 : count)) - 1 : -1);
-    }
-    return result;
   }
 
   RAVINE_PORTABLE friend Vector operator+(Vector a, const Vector& b) {
@@ -88,10 +62,12 @@ struct Vector {
   RAVINE_PORTABLE Vector& operator-=(const Vector& other) { return *this = *this - other; }
   RAVINE_PORTABLE Vector& operator*=(const Vector& other) { return *this = *this * other; }
 
+  RAVINE_PORTABLE friend float first_of(const Vector& a) { return _mm512_cvtss_f32(a.part[0]); }
+
   /// The divider would hold up all else: every second part does without it.
   RAVINE_PORTABLE friend Vector sqrt(Vector a) {
     for (int i = 0; i < parts; ++i) {
-      a.part[i] = i % 2 == 1 ? root(a.part[i]) : _mm512_maskz_sqrt_ps(all_lanes, a.part[i]);
+      a.part[i] = i % 2 == 1 ? root(a.part[i]) : _mm512_sqrt_ps(a.part[i]);
     }
     return a;
   }
@@ -102,6 +78,13 @@ struct Vector {
   RAVINE_PORTABLE friend Mask operator!=(const Vector& a, const Vector& b) {
     return compare<_CMP_NEQ_UQ>(a, b);
   }
+  RAVINE_PORTABLE friend bool has_nan(const Vector& a) {
+    int result = 0;
+    for (int i = 0; i < parts; i += 2) {  // a comparison sees the NaNs of both sides
+      result |= _mm512_cmp_ps_mask(a.part[i], a.part[i + 1 < parts ? i + 1 : i], _CMP_UNORD_Q);
+    }
+    return result != 0;
+  }
   RAVINE_PORTABLE friend Vector select(const Mask& condition, const Vector& yes, Vector no) {
     for (int i = 0; i < parts; ++i) {
       no.part[i] = _mm512_mask_mov_ps(no.part[i], condition.part[i], yes.part[i]);
@@ -111,13 +94,13 @@ struct Vector {
   // Where one of the two is NaN the instructions give the second.
   RAVINE_PORTABLE friend Vector at_least(Vector value, const Vector& bound) {
     for (int i = 0; i < parts; ++i) {
-      value.part[i] = _mm512_maskz_max_ps(all_lanes, bound.part[i], value.part[i]);
+      value.part[i] = _mm512_max_ps(bound.part[i], value.part[i]);
     }
     return value;
   }
   RAVINE_PORTABLE friend Vector at_most(Vector value, const Vector& bound) {
     for (int i = 0; i < parts; ++i) {
-      value.part[i] = _mm512_maskz_min_ps(all_lanes, bound.part[i], value.part[i]);
+      value.part[i] = _mm512_min_ps(bound.part[i], value.part[i]);
     }
     return value;
   }
