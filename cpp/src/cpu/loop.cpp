@@ -235,7 +235,7 @@ void sum_squares(const Passes& passes, const Work& work, double* tiles) {
     for (std::int64_t tile_begin = 0; tile_begin < chunk.size; tile_begin += tile_size) {
       const std::int64_t left = chunk.size - tile_begin;
       const std::int64_t tile_count = left < tile_size ? left : tile_size;
-      Tile tile;
+      Tile tile(tile_count);
       const std::int64_t first = chunk.begin + tile_begin;
       if (plain && holds<T>(row.g)) {
         tile.add(reinterpret_cast<const T*>(row.g.data) + first, tile_count);
@@ -260,7 +260,7 @@ void sum_squares(const Passes& passes, const Work& work, double* tiles) {
           tile.add(staged.g, size);
         }
       }
-      tiles[row.first_tile + first / tile_size] = tile.total(tile_count);
+      tiles[row.first_tile + first / tile_size] = tile.total();
     }
   });
 }

@@ -28,7 +28,14 @@ inline double plus_square(double sum, double x) {
 struct Tile {
   static constexpr int lanes = 128;
 
-  double sum[lanes] = {};
+  double sum[lanes];
+  int used = lanes;  // a power of two: beyond there are only zeros, and adding those changes no bit
+
+  /// For `count` elements in all.
+  explicit Tile(std::int64_t count) {
+    while (used > 4 && count <= used / 2) used /= 2;
+    for (int lane = 0; lane < used; ++lane) sum[lane] = 0;
+  }
 
   /// Adds the next `count` elements of the tile: whole rows, but for the last call.
   template <class T>
@@ -48,16 +55,13 @@ struct Tile {
     }
   }
 
-  /// Four neighbours, then halving, 32 to 1. `count` elements were added in all; beyond them there
-  /// are only zeros, and adding those changes no bit.
-  double total(std::int64_t count) const {
+  /// Four neighbours, then halving, 32 to 1.
+  double total() const {
     double group[lanes / 4];
-    for (int i = 0; i < lanes / 4; ++i) {
+    for (int i = 0; i < used / 4; ++i) {
       group[i] = (sum[4 * i] + sum[4 * i + 1]) + (sum[4 * i + 2] + sum[4 * i + 3]);
     }
-    int half = lanes / 8;
-    while (half >= 1 && count <= 4 * half) half /= 2;
-    for (; half > 0; half /= 2) {
+    for (int half = used / 8; half > 0; half /= 2) {
       for (int i = 0; i < half; ++i) group[i] += group[i + half];
     }
     return group[0];

@@ -32,7 +32,7 @@ struct Tile {
 
   __m512d sum[vectors];
 
-  RAVINE_PORTABLE Tile() {
+  RAVINE_PORTABLE explicit Tile(std::int64_t) {
     for (__m512d& each : sum) each = _mm512_setzero_pd();
   }
 
@@ -51,7 +51,7 @@ struct Tile {
     }
   }
 
-  RAVINE_PORTABLE double total(std::int64_t) const {
+  RAVINE_PORTABLE double total() const {
     // Four neighbours: of four vectors a to d one becomes, with the sums a0 b0 a1 b1 c0 d0 c1 d1.
     __m512d fours[vectors / 4];
     for (int k = 0; k < vectors / 4; ++k) {
