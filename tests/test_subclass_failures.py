@@ -210,3 +210,65 @@ def test_variable_that_was_spoilt_is_seen_before_update_step(spoil):
     with raises(ValueError, message):
         optimizer.apply([np.ones(3)])
     assert calls == []
+
+
+SHARING = {
+    "variable": (lambda o, w: w[0], "variable 0 ('variable_0')"),
+    "part_of_variable": (
+        lambda o, w: np.broadcast_to(w[1][2:3], (2, 3)),
+        "variable 1 ('variable_1')",
+    ),
+    "slot": (lambda o, w: o.momentums[0], "the state of variable 0 ('variable_0')"),
+    "average": (
+        lambda o, w: o._built_state().averages[0],
+        "the state of variable 0 ('variable_0')",
+    ),
+    "accumulator": (
+        lambda o, w: o._built_state().accumulators[0],
+        "the state of variable 0 ('variable_0')",
+    ),
+    "number": (
+        lambda o, w: np.broadcast_to(o.number, (2, 3)),
+        "the state of the optimizer",
+    ),
+}
+
+
+class WithNumber(OwnSGD):
+    def build(self, variables):
+        super().build(variables)
+        self.number = self.add_variable((), initializer=0.5)
+
+
+@pytest.mark.parametrize(("shared", "which"), SHARING.values(), ids=SHARING)
+@pytest.mark.parametrize("is_last_of_window", [False, True])
+def test_gradient_that_shares_memory_is_refused(shared, which, is_last_of_window):
+    w = [np.ones((2, 3), np.float32), np.arange(4.0)]
+    optimizer = WithNumber(0.5, use_ema=True, gradient_accumulation_steps=2)
+    good = [np.ones((2, 3)), np.ones(4)]
+    for _ in range(2 + is_last_of_window):
+        optimizer.apply(good, w)
+    before = everything_of(optimizer, w)
+    with raises(
+        ValueError,
+        f"Gradient 0 ('variable_0') shares memory with {which}, which the step writes. Pass a "
+        "copy.",
+    ):
+        optimizer.apply([shared(optimizer, w), good[1]])
+    assert everything_of(optimizer, w) == before
+    optimizer.apply(good)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_gradient_that_shares_memory_is_refused_with_the_words_of_native_rules(index):
+    def message(optimizer, gradient_of):
+        w = [np.ones((2, 3), np.float32)]
+        optimizer.build(w)
+        with pytest.raises(ValueError, match="shares memory") as caught:
+            optimizer.apply([gradient_of(optimizer, w)])
+        assert w[0].tolist() == np.ones((2, 3)).tolist()
+        return str(caught.value)
+
+    sources = (lambda o, w: w[0], lambda o, w: o.variables[-1])
+    native, own = (message(each, sources[index]) for each in wrapped("sgd_momentum"))
+    assert native == own

@@ -195,12 +195,6 @@ def test_variables_without_an_element():
     assert no_variables.iterations == 0
 
 
-def test_gradient_may_be_the_variable_itself():
-    w = np.array([2.0, 4.0])
-    Seen(0.5).apply([w], [w])
-    assert w.tolist() == [1.0, 2.0]
-
-
 def test_index_of_a_variable_is_that_of_its_memory():
     w = [np.ones(2), np.ones(3)]
     optimizer = Seen()

@@ -140,6 +140,11 @@ void Plan::divide(const AnyRule& rule) {
   cpu::backend().divide(rule, state.work(state.update_bytes));
 }
 
+void Plan::guard(const TensorView& array, const std::string& label) {
+  const std::lock_guard lock(state_->mutex);
+  state_->written.add(array, label);
+}
+
 void Plan::set_decays(std::size_t index, bool decays) {
   const std::lock_guard lock(state_->mutex);
   require_index(index, state_->rows.size());

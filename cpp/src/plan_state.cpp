@@ -103,6 +103,7 @@ void Plan::State::bind(std::span<const TensorView> views) {
         "There must be one gradient for each variable: " + std::to_string(rows.size()) +
         ", with None for a missing one. Received: " + std::to_string(views.size()) + ".");
   }
+  written.sort();
   std::int64_t present = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i].updates = views[i].present;

@@ -26,16 +26,25 @@ void WrittenMemory::add(const TensorView& view, std::string label) {
   if (view.size > 0) entries_.emplace_back(view, std::move(label));
 }
 
-void WrittenMemory::check() {
+void WrittenMemory::sort() {
+  if (begins_.size() == entries_.size()) return;
   std::ranges::sort(entries_, {}, [](const Entry& entry) { return entry.extent.begin; });
+  begins_.clear();
+  reach_.clear();
+  for (const Entry& entry : entries_) {
+    begins_.push_back(entry.extent.begin);
+    reach_.push_back(std::max(reach_.empty() ? 0 : reach_.back(), entry.extent.end));
+  }
+}
+
+void WrittenMemory::check() {
+  sort();
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const TensorView own = entries_[i].whole();
     if (overlaps_itself(own)) {
       throw ArgumentError("Elements of " + entries_[i].label +
                           " share memory with each other. Pass a copy.");
     }
-    begins_.push_back(entries_[i].extent.begin);
-    reach_.push_back(std::max(reach_.empty() ? 0 : reach_.back(), entries_[i].extent.end));
     for (std::size_t j = i; j-- > 0 && reach_[j] > entries_[i].extent.begin;) {
       if (share_memory(entries_[j].whole(), own)) {
         throw ArgumentError("Two arrays that a step writes share memory: " + entries_[j].label +

@@ -14,9 +14,11 @@ class WrittenMemory {
  public:
   void add(const TensorView& view, std::string label);
 
-  /// To be called once, after the last array: throws `ArgumentError` if two of them share memory,
-  /// or if two elements of one do.
+  /// Throws `ArgumentError` if two of the arrays share memory, or if two elements of one do.
   void check();
+
+  /// To be called between the last array and the first gradient; does nothing the second time.
+  void sort();
 
   /// Throws `ArgumentError` if a gradient, which has this extent, shares memory with an array that
   /// is written.
@@ -34,7 +36,7 @@ class WrittenMemory {
     TensorView whole() const;
   };
 
-  std::vector<Entry> entries_;          ///< by address, once checked
+  std::vector<Entry> entries_;          ///< by address, once sorted
   std::vector<std::uintptr_t> begins_;  ///< where each entry begins,
   std::vector<std::uintptr_t> reach_;   ///< and the furthest end of the entries up to it
 };

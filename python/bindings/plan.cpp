@@ -171,6 +171,12 @@ class BoundPlan {
     const py::gil_scoped_release release;
     plan_.touch_state();
   }
+  /// The array is kept alive.
+  void guard(const py::object& array, const std::string& label) {
+    ShapeStorage storage;
+    plan_.guard(view_of(array, {"Array", state_.size(), label}, storage), label);
+    state_.push_back(array);
+  }
   void take_tensors(const TensorType& type) { gradients_.take_tensors(type); }
   void set_decays(std::size_t index, bool decays) { plan_.set_decays(index, decays); }
 
@@ -306,6 +312,7 @@ void bind_plan(py::module_& module) {
       .def("let_wait", &BoundPlan::let_wait, py::arg("stream"))
       .def("check_variables", &BoundPlan::check_variables)
       .def("touch_state", &BoundPlan::touch_state)
+      .def("guard", &BoundPlan::guard, py::arg("array"), py::arg("label"))
       .def("take_tensors", &BoundPlan::take_tensors, py::arg("type"))
       .def("set_decays", &BoundPlan::set_decays, py::arg("index"), py::arg("decays"))
       .def("set_multipliers", &BoundPlan::set_multipliers, py::arg("multipliers"))

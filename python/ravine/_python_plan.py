@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakMethod
 
 from ravine import _core
 from ravine._arrays import copy_beside, zeros_like_each
 from ravine._cuda import on_stream
+
+_TYPES = {"float32", "float64", "float16", "bfloat16"}  # of gradients
 
 
 class _Call(NamedTuple):
@@ -67,11 +68,30 @@ class PythonPlan(_core.Plan):
         self._stream = 0
         self._kept: list[tuple[Any, Any]] = []
         self._rates = [1.0] * len(names)  # the multipliers of the learning rate
-        for array in [*(accumulators or []), *chain.from_iterable(slots)]:
-            self.keep(array)
+        for index, variable in enumerate(variables):
+            self.guard(variable, self._label(index))
+        for array in accumulators or []:
+            self._keep(array)
+        for arrays in slots:
+            for index, array in enumerate(arrays):
+                self.add(array, index)
+        for index, array in enumerate(averages or []):
+            self.guard(array, f"the state of {self._label(index)}")
 
-    def keep(self, array: Any) -> None:
-        """Put an array back, from now on, if a step fails that may have changed it."""
+    def _label(self, index: int) -> str:
+        return f"variable {index} ({self._names[index]!r})"
+
+    def add(self, array: Any, index: int | None = None) -> None:
+        """Take in an array that the function may change, of a variable or of none.
+
+        It is put back if a step fails, and no gradient may share memory with it.
+        """
+        self._keep(array)
+        if array.dtype.isnative and array.dtype.name in _TYPES:
+            of = "the optimizer" if index is None else self._label(index)
+            self.guard(array, f"the state of {of}")
+
+    def _keep(self, array: Any) -> None:
         self._kept.append((array, copy_beside(array)))
 
     def index(self, copy: object) -> int | None:

@@ -121,7 +121,7 @@ class Subclassable(Savable):
                 f"dtype must be one of booleans, integers or floats. Received: {kind.name}."
             )
         array = zeros(shape, kind, state.plan.device)
-        return self._add("variable" if name is None else name, "", array, initializer)
+        return self._add("variable" if name is None else name, None, array, initializer)
 
     def add_variable_from_reference(
         self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
@@ -152,8 +152,7 @@ class Subclassable(Savable):
         state, variables = self._state_in_build("add_variable_from_reference")
         index = variables.index(reference_variable)
         ((array,),) = zeros_like_each([variables.bound[index]], 1, state.plan.device)
-        kind = "var" if name is None else name
-        return self._add(kind, f"/{variables.names[index]}", array, initializer)
+        return self._add("var" if name is None else name, index, array, initializer)
 
     def add_optimizer_variables(
         self,
@@ -287,11 +286,12 @@ class Subclassable(Savable):
             )
         return self._state, self._variables
 
-    def _add(self, name: str, of: str, array: Array, initializer: Any) -> Array:
+    def _add(self, name: str, index: int | None, array: Array, initializer: Any) -> Array:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"name must be a string without a slash. Received: {name!r}.")
         initialize(array, initializer)
-        state = self._built_state()
+        state, variables = self._state_in_build("add_variable")
+        of = "" if index is None else f"/{variables.names[index]}"
         reserved = (*_KINDS, *state.slots) if of else (*_SCALARS, *self._scalar_state)
         numbered, number = name, 0
         while numbered in reserved or f"{numbered}{of}" in state.added:
@@ -299,7 +299,7 @@ class Subclassable(Savable):
             numbered = f"{name}_{number}"
         state.added[f"{numbered}{of}"] = array
         if isinstance(state.plan, PythonPlan):
-            state.plan.keep(array)
+            state.plan.add(array, index)
         return array
 
 

@@ -249,6 +249,24 @@ TEST_F(PlanStep, RejectsGradientThatSharesMemory) {
             "Gradient 1 shares memory with variable 1, which the step writes. Pass a copy.");
 }
 
+TEST_F(PlanStep, RejectsGradientThatSharesMemoryWithWhatIsGuarded) {
+  std::vector<float> own(16);
+  const std::vector<float> untouched = own;
+  plan_->guard(TensorView(own.data() + 6, 6), "the copy");
+  plan_->guard(TensorView(own.data(), 5), "the other copy");
+  const std::string end = ", which the step writes. Pass a copy.";
+  gradients_[0].data = own.data() + 11;
+  EXPECT_EQ(message(), "Gradient 0 ('kernel') shares memory with the copy" + end);
+  gradients_[0].data = kernel_g_.data();
+  gradients_[1].data = own.data();
+  EXPECT_EQ(message(), "Gradient 1 shares memory with the other copy" + end);
+  gradients_[1].data = kernel_slot_.data();
+  EXPECT_EQ(message(), "Gradient 1 shares memory with the state of variable 0 ('kernel')" + end);
+  gradients_[1].data = bias_g_.data();
+  plan_->step(rule_, options_, learning_rate_, 0, gradients_);
+  EXPECT_EQ(own, untouched);
+}
+
 TEST_F(PlanStep, TakesOneGradientForTwoVariables) {
   std::vector<float> g(6, 1.0f);
   gradients_[0].data = g.data();

@@ -221,6 +221,26 @@ def test_step_that_fails_has_changed_nothing(xp, schedule, dynamic):
     pair.run_at_once(steps[3:])
 
 
+def test_gradient_that_shares_memory_is_refused(xp):
+    w = xp.ones(3, "float32")
+    optimizer = OwnSGD(0.5, use_ema=True)
+    optimizer.build([Shown(w)])
+    variable = "variable 0 ('variable_0')"
+    for shared, which in (
+        (w, variable),
+        (optimizer.momentums[0], f"the state of {variable}"),
+        (optimizer.variables[2], f"the state of {variable}"),
+    ):
+        with raises(
+            ValueError,
+            f"Gradient 0 ('variable_0') shares memory with {which}, which the step writes. Pass a "
+            "copy.",
+        ):
+            optimizer.apply([shared])
+    assert optimizer.iterations == 0
+    assert w.get().tolist() == [1, 1, 1]
+
+
 # --- Arrays, and state
 
 

@@ -96,6 +96,11 @@ class RAVINE_API Plan {
   /// after a step or a call before, nor on a GPU.
   void touch_state();
 
+  /// Steps refuse gradients that share memory with this array, too: one that is not the plan's,
+  /// and that the caller writes after each step. `label` names it in the message. To be called
+  /// before the first step.
+  void guard(const TensorView& array, const std::string& label);
+
   /// Whether weight decay applies to variable number `index`; true at first.
   void set_decays(std::size_t index, bool decays);
 
