@@ -111,6 +111,7 @@ class Buildable(Configurable):
             state.plan.set_learning_rate(rate, current_stream(device))
         plan = state.plan
         _exclude(plan, excluded)
+        variables.remember()
         # Stores alone, between which no interrupt comes. With an update of the dict of attributes
         # Python would make one, and find each of them more slowly from then on.
         self._state, self._variables, self._plan, self._device = state, variables, plan, device
@@ -257,6 +258,13 @@ class Buildable(Configurable):
 
     def _kinds_made(self) -> AbstractSet[str] | None:
         return None if self._state is None else {*self._state.passes}
+
+    def _built_variables(self) -> BuiltVariables:
+        """Return the variables, which must be as they were when they were bound."""
+        self._built_state()
+        assert self._variables is not None
+        self._variables.check_unchanged()
+        return self._variables
 
     def _built_state(self) -> State:
         if self._state is None:

@@ -173,8 +173,8 @@ class Savable(Averaging):
         Raises
         ------
         ValueError
-            If the path has another ending, this optimizer was not built, or inside a block of
-            `averaged_weights`.
+            If the path has another ending, this optimizer was not built, a variable was resized
+            after that, or inside a block of `averaged_weights`.
         OSError
             If the file cannot be written. A file that was there is still there then.
 
@@ -212,7 +212,8 @@ class Savable(Averaging):
         ------
         ValueError
             If the file does not fit, is damaged, or was not written by `save`; if this optimizer
-            was not built, or inside a block of `averaged_weights`. Nothing has been changed then.
+            was not built, a variable was resized after that, or inside a block of
+            `averaged_weights`. Nothing has been changed then.
         OSError
             If the file cannot be read.
 
@@ -227,14 +228,14 @@ class Savable(Averaging):
         with self._lock:
             self._refuse_capture("A checkpoint cannot be saved")
             self._refuse_averages_shown("A checkpoint cannot be saved")
-            self._built_state()
+            self._built_variables()
             save(self, path, described._described())
 
     def _load(self, path: str | os.PathLike[str], described: Savable) -> None:
         with self._lock:
             self._refuse_capture("A checkpoint cannot be loaded")
             self._refuse_averages_shown("A checkpoint cannot be loaded")
-            self._built_state()
+            self._built_variables()
             load(self, path, type(described).__name__)
 
     def _described(self) -> dict[str, Any]:
@@ -252,7 +253,7 @@ class Savable(Averaging):
         with self._lock:
             self._refuse_capture("An optimizer cannot be copied")
             self._refuse_averages_shown("An optimizer cannot be copied")
-            built = self._variables
+            built = None if self._variables is None else self._built_variables()
             return {
                 **self._settings(),
                 "variables": None if built is None else built.as_given(),
@@ -309,9 +310,7 @@ class Savable(Averaging):
     def _twin(self, values: Variables) -> tuple[Self, list[Any]]:
         """Return an optimizer set like this one, built for copies of values, and the copies."""
         with self._lock:
-            self._built_state()
-            assert self._variables is not None
-            variables = self._variables.counterparts(values)
+            variables = self._built_variables().counterparts(values)
             twin = type(self).__new__(type(self))
             twin.__setstate__({**self._settings(), "variables": variables, "state": None})
         return twin, [*variables.values()] if isinstance(variables, Mapping) else [*variables]

@@ -61,6 +61,7 @@ class BuiltVariables:
             )
         self.bound = [self._bindable(index) for index in range(len(self.arrays))]
         self._index: dict[tuple[object, ...], int] = {}
+        self._memory: list[tuple[object, ...]] = []
 
     def _bindable(self, index: int) -> Any:
         try:
@@ -96,6 +97,19 @@ class BuiltVariables:
                     f"{describe(own)}. Received: {describe(value)}."
                 )
         return self._with_keys([copy(array) for array in given.bound])
+
+    def remember(self) -> None:
+        """Note where and how the arrays lie, which others may change."""
+        self._memory = [*map(memory_key, self.bound)]
+
+    def check_unchanged(self) -> None:
+        """Raise a ValueError if an array lies elsewhere or otherwise than was noted."""
+        for index, (array, memory) in enumerate(zip(self.bound, self._memory, strict=True)):
+            if memory_key(array) != memory:
+                raise ValueError(
+                    f"Variable {index} ({self.names[index]!r}) was resized, or given another shape "
+                    f"or type, after build(): it is an {describe(array)} now. Make a new optimizer."
+                )
 
     def check_writable(self) -> None:
         """Raise a ValueError if an array of NumPy was made read-only."""
