@@ -248,7 +248,7 @@ IMPORTS = {
     "_options": [],
     "_serialized": [],
     "schedules.__init__": ["_serialized", "schedules.*"],
-    "schedules._schedule": ["_settings"],
+    "schedules._schedule": ["_serialized", "_settings"],
     "schedules.*": ["_settings", "schedules._schedule"],
     "_learning_rate": ["_settings", "schedules.__init__"],
     "_variables": ["_arrays", "_cuda"],

@@ -97,6 +97,11 @@ def load(optimizer: Buildable, path: Path, class_name: str) -> None:
 
 
 def _kind(path: Path) -> _Kind:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(
+            "The path of a checkpoint must be a str or a path, as of pathlib. Received: "
+            f"{type(path).__name__}."
+        )
     ending = os.path.splitext(path)[1]
     if ending not in _KINDS:
         raise ValueError(

@@ -11,7 +11,7 @@ from ravine._learning_rate import LearningRate, Rate
 from ravine._multipliers import Choices
 from ravine._options import complete, full_signature
 from ravine._selection import DecayExclusions
-from ravine._serialized import CustomObjects
+from ravine._serialized import CustomObjects, arguments_in
 from ravine._settings import CallableSetting, Number, Setting, count, flag, number, optional
 from ravine._variables import BuiltVariables
 
@@ -169,11 +169,13 @@ class Configurable:
 
         Raises
         ------
+        TypeError
+            If it is no dict with strings as keys.
         ValueError
             If it has an argument that is not known or out of its range, or names a class that is
             not known.
         """
-        arguments = dict(config)
+        arguments = arguments_in(config)
         exclusions = arguments.pop("exclude_from_weight_decay", None) or {}
         multipliers = arguments.pop("multipliers", None) or []
         if isinstance(arguments.get("learning_rate"), Mapping):

@@ -57,6 +57,8 @@ class Savable(Averaging):
 
         Raises
         ------
+        TypeError
+            If it is no mapping.
         ValueError
             If it does not fit, or this optimizer was not built. Nothing has been changed then.
 
@@ -105,6 +107,8 @@ class Savable(Averaging):
 
         Raises
         ------
+        TypeError
+            If it is no sequence.
         ValueError
             If they do not fit, or this optimizer was not built. Nothing has been changed then.
 
@@ -142,10 +146,17 @@ class Savable(Averaging):
 
         Raises
         ------
+        TypeError
+            If it is no mapping.
         ValueError
             As `set_weights`; also if a key is missing. Nothing has been changed then.
         """
-        missing = sorted({*map(str, range(len(store)))} - {*store.keys()})
+        if not hasattr(store, "keys"):  # those of Keras are no Mapping
+            raise TypeError(
+                "load_own_variables() takes a store that save_own_variables() has filled, a "
+                f"mapping. Received: {type(store).__name__}. Nothing was loaded."
+            )
+        missing = sorted({*map(str, range(len(store)))} - {*store.keys()}, key=int)
         if missing:
             raise ValueError(
                 f"The store must have the keys '0' to '{len(store) - 1}'. Missing: {missing}. "
@@ -172,6 +183,8 @@ class Savable(Averaging):
 
         Raises
         ------
+        TypeError
+            If the path is none.
         ValueError
             If the path has another ending, this optimizer was not built, a variable was resized
             after that, or inside a block of `averaged_weights`.
@@ -210,6 +223,8 @@ class Savable(Averaging):
 
         Raises
         ------
+        TypeError
+            If the path is none.
         ValueError
             If the file does not fit, is damaged, or was not written by `save`; if this optimizer
             was not built, a variable was resized after that, or inside a block of

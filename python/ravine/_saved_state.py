@@ -44,6 +44,11 @@ def state_dict(optimizer: Buildable) -> dict[str, Array]:
 
 def load_state_dict(optimizer: Buildable, state: Mapping[str, Any]) -> None:
     """Write a state back: see `Optimizer.load_state_dict`."""
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            "load_state_dict() takes what state_dict() returned, a dict of arrays. Received: "
+            f"{type(state).__name__}. Nothing was loaded."
+        )
     given = _apart(optimizer, {key: to_host(value) for key, value in state.items()})
     check_loadable(optimizer, given)
     _touch(optimizer)
@@ -123,6 +128,7 @@ def state_of_list(
     Their types may be narrower than those here, as Keras's are. What no list has is taken from this
     optimizer, or follows from the list; `scale` is what a LossScaleOptimizer adds.
     """
+    check_weights(weights)
     own = live_state(optimizer)
     keys = [*optimizer._entries()]
     if len(weights) != len(keys):
@@ -133,6 +139,15 @@ def state_of_list(
         _check_state(own, state)
         state["received"] = _received(optimizer, state)
     return state
+
+
+def check_weights(weights: object) -> None:
+    """Refuse what is no sequence of arrays."""
+    if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, (str, bytes)):
+        raise TypeError(
+            "set_weights() takes what get_weights() returned, a list of arrays. Received: "
+            f"{type(weights).__name__}. Nothing was loaded."
+        )
 
 
 def wrong_number(keys: Sequence[str], received: int) -> str:
@@ -204,7 +219,7 @@ def check_keys(own: AbstractSet[str], given: AbstractSet[str]) -> None:
     if own != given:
         raise ValueError(
             "The state does not fit this optimizer, nothing was loaded. "
-            f"Missing: {sorted(own - given)}. Unknown: {sorted(given - own)}."
+            f"Missing: {sorted(own - given)}. Unknown: {sorted(given - own, key=str)}."
         )
 
 

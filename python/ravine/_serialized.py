@@ -38,6 +38,21 @@ def serialized(thing: HasConfig, module: str) -> dict[str, Any]:
     return {"module": own, **config, "registered_name": cls.__name__}
 
 
+def arguments_in(config: object) -> dict[str, Any]:
+    """Return a copy of what ``get_config`` returned; TypeError if it is nothing of this kind."""
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            "from_config() takes what get_config() returned, a dict. Received: "
+            f"{type(config).__name__}."
+        )
+    if others := [key for key in config if not isinstance(key, str)]:
+        raise TypeError(
+            "from_config() takes what get_config() returned, a dict whose keys are strings. "
+            f"Received, as a key: {others[0]!r}."
+        )
+    return dict(config)
+
+
 def class_and_config(
     data: Mapping[str, Any],
     kind: str,

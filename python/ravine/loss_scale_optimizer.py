@@ -16,8 +16,8 @@ from ravine._identity import deserialize, serialize
 from ravine._learning_rate import LearningRate
 from ravine._multipliers import Multipliers
 from ravine._options import DEFAULTS
-from ravine._saved_state import wrong_number
-from ravine._serialized import CustomObjects
+from ravine._saved_state import check_weights, wrong_number
+from ravine._serialized import CustomObjects, arguments_in
 from ravine._settings import Number, count, number
 from ravine._variables import Gradient, Gradients, Variables
 from ravine.optimizer import Optimizer
@@ -253,6 +253,7 @@ class LossScaleOptimizer(Optimizer):
         The first two, the iteration and the learning rate, are not used: the inner optimizer has
         its own.
         """
+        check_weights(weights)
         own, inner = self._own_entries(), self.inner_optimizer
         expected = [*own, *inner._entries()]
         if len(weights) != len(expected):
@@ -310,7 +311,7 @@ class LossScaleOptimizer(Optimizer):
 
         See `Optimizer.from_config`.
         """
-        given = dict(config)
+        given = arguments_in(config)
         inner = given.pop("inner_optimizer", None)
         if not isinstance(inner, Mapping):
             raise ValueError(

@@ -74,6 +74,43 @@ def test_state_of_another_optimizer_is_refused():
         optimizer.load_state_dict(other.state_dict())
 
 
+NO_STATES = {
+    "none": (None, ": NoneType"),
+    "list": ([], ": list"),
+    "empty": ({}, ", as 'state': NoneType"),
+    "state": ({"state": [], "param_groups": []}, ", as 'state': list"),
+    "groups": ({"state": {}, "param_groups": {}}, ", as 'param_groups': dict"),
+    "slots": ({"state": {0: None}, "param_groups": []}, ", for one of the dicts: NoneType"),
+    "group": ({"state": {}, "param_groups": [5]}, ", for one of the dicts: int"),
+    "params": ({"state": {}, "param_groups": [{}]}, ", as 'params': NoneType"),
+}
+
+
+@pytest.mark.parametrize(("state", "received"), NO_STATES.values(), ids=NO_STATES)
+def test_what_is_no_state_is_refused(state, received):
+    optimizer = ravine.torch.Adam(parameters())
+    with pytest.raises(TypeError) as caught:
+        optimizer.load_state_dict(state)
+    assert str(caught.value) == (
+        "load_state_dict() takes what state_dict() of an optimizer returned, a dict with 'state', "
+        "a dict of dicts, and 'param_groups', a list of dicts with 'params', a list. "
+        f"Received{received}."
+    )
+
+
+def test_slot_that_is_no_tensor_is_refused():
+    params = parameters()
+    optimizer = ravine.torch.Adam(params)
+    trained(optimizer, params, range(1))
+    state = optimizer.state_dict()
+    state["state"][0]["momentum"] = None
+    with pytest.raises(TypeError) as caught:
+        optimizer.load_state_dict(state)
+    assert str(caught.value) == (
+        "The slot 'momentum' of parameter 0 must be a tensor. Received: NoneType."
+    )
+
+
 def test_state_for_other_parameters_is_refused():
     w = parameter([1.0, 2.0])
     other = ravine.torch.Adam([w])

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
+from ravine._serialized import arguments_in
 from ravine._settings import Number, number, optional
 
 
@@ -52,7 +53,7 @@ class LearningRateSchedule(ABC):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make a schedule from what `get_config` returned."""
-        return cls(**config)
+        return cls(**arguments_in(config))
 
 
 def finite(name: str, value: object) -> float:

@@ -21,6 +21,36 @@ def params_of(groups: Sequence[Group]) -> list[Any]:
     return [*chain.from_iterable(group["params"] for group in groups)]
 
 
+def check_state(state: object) -> None:
+    """Raise a TypeError unless it is of the form of what `state_dict` of an optimizer returns."""
+    if found := _what_is_wrong(state):
+        raise TypeError(
+            "load_state_dict() takes what state_dict() of an optimizer returned, a dict with "
+            "'state', a dict of dicts, and 'param_groups', a list of dicts with 'params', a list. "
+            f"Received{found}."
+        )
+
+
+def _what_is_wrong(state: object) -> str | None:
+    def name(thing: object) -> str:
+        return f": {type(thing).__name__}"
+
+    if not isinstance(state, Mapping):
+        return name(state)
+    slots, groups = state.get("state"), state.get("param_groups")
+    if not isinstance(slots, Mapping):
+        return f", as 'state'{name(slots)}"
+    if not isinstance(groups, (list, tuple)):
+        return f", as 'param_groups'{name(groups)}"
+    for entry in (*slots.values(), *groups):
+        if not isinstance(entry, Mapping):
+            return f", for one of the dicts{name(entry)}"
+    lists = [group.get("params") for group in groups]
+    return next(
+        (f", as 'params'{name(x)}" for x in lists if not isinstance(x, (list, tuple))), None
+    )
+
+
 def rate_of(group: Mapping[str, Any]) -> float:
     """Return the learning rate of a group; ValueError if it is not finite."""
     rate = float(group["lr"])

@@ -12,7 +12,7 @@ import torch
 from ravine import _core
 from ravine._options import DEFAULTS
 from ravine._tensors import TensorPlan, slot_dtype, zeros_beside
-from ravine.torch._bound import Bound, Group, params_of, rate_of
+from ravine.torch._bound import Bound, Group, check_state, params_of, rate_of
 
 OPTIONS = {name: value for name, value in DEFAULTS.items() if name != "name"}
 
@@ -116,9 +116,12 @@ class Native(torch.optim.Optimizer):
 
         Raises
         ------
+        TypeError
+            If it is no state of an optimizer.
         ValueError
             If it is that of another class or for other parameters. Nothing has been changed.
         """
+        check_state(state_dict)
         slots = []
         groups = state_dict["param_groups"]
         for group, own in zip(groups, self.param_groups, strict=False):
@@ -129,6 +132,11 @@ class Native(torch.optim.Optimizer):
                 )
             for key, p in zip(group["params"], own["params"], strict=False):
                 for kind, value in state_dict["state"].get(key, {}).items():
+                    if not isinstance(value, torch.Tensor):
+                        raise TypeError(
+                            f"The slot {kind!r} of parameter {key} must be a tensor. Received: "
+                            f"{type(value).__name__}."
+                        )
                     if value.shape != p.shape:
                         raise ValueError(
                             f"The slot {kind!r} of parameter {key} has another shape than the "
