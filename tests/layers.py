@@ -350,7 +350,7 @@ IMPORTS = {
     "torch._optimizers": ["_core", "torch._native"],
     "torch._native": ["_core", "_options", "_tensors", "torch._bound"],
     "torch._bound": ["_core", "_tensors"],
-    "thinc": ["__init__", "_variables"],
+    "thinc": ["__init__", "_arrays", "_variables"],
     # A user of ravine like any other.
     "demo.*": ["__init__", "_arguments", "demo.*"],
     "bench.*": ["__init__", "_arguments", "bench.*"],

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import ravine
+from ravine._arrays import describe, shape_and_type
 from ravine._variables import BuiltVariables
 
 try:
@@ -90,6 +91,12 @@ class Optimizer(thinc.optimizers.Optimizer):
         -------
         weights, gradient : array
             The same arrays.
+
+        Raises
+        ------
+        ValueError
+            If the parameter is of another shape or type than it was before, or the gradient does
+            not fit it. Nothing has been changed.
         """
         if len(gradient) < 1:
             return weights, gradient
@@ -140,12 +147,23 @@ class Optimizer(thinc.optimizers.Optimizer):
                 if value != self._settings[key][name]:
                     setattr(found, name, value)
             known = found._variables
-            if known is None or known.arrays[0] is not weights:  # Thinc has put another array there
+            assert known is not None
+            if known.arrays[0] is not weights:  # Thinc has put another array there
+                _check_replacement(key, known.arrays[0], weights)
                 variables = BuiltVariables({str(key): weights})
-                if known is None or not variables.same_as(known):
+                if not variables.same_as(known):
                     found._move(variables)
         self._settings[key] = settings
         return found
+
+
+def _check_replacement(key: tuple[int, str], known: Any, weights: Any) -> None:
+    if shape_and_type(weights) != shape_and_type(known):
+        raise ValueError(
+            f"Parameter {key} was an {describe(known)} when it was first updated. Received: "
+            f"{describe(weights)}. What is kept for it has that shape and type: make a new "
+            "optimizer."
+        )
 
 
 def _registered(function: Callable[..., Optimizer]) -> Callable[..., Optimizer]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import assert_same
+from checks import assert_same, raises
 
 thinc = pytest.importorskip("thinc.api", reason="needs Thinc", exc_type=ImportError)
 
@@ -155,6 +155,38 @@ def test_parameters_may_be_replaced():
         twin(KEY, v, np.ones(2, "float32"))
     assert_same(w, v)
     assert_same(optimizer.averages[KEY], twin.averages[KEY])
+
+
+@pytest.mark.parametrize(
+    ("other", "received"),
+    [
+        (np.ones((4, 3), "float32"), "array of shape (4, 3) and dtype float32"),
+        (np.ones((2, 3)), "array of shape (2, 3) and dtype float64"),
+    ],
+)
+def test_parameters_may_not_be_replaced_by_other_ones(other, received):
+    model, optimizer = thinc.Linear(2, 3).initialize(), ravine.thinc.Nadam(0.1)
+    key, w = (model.id, "W"), model.get_param("W")
+
+    def step(param):
+        model.set_param("W", param)
+        model.set_grad("W", np.ones_like(param))
+        model.finish_update(optimizer)
+
+    step(w)
+    before = w.copy(), optimizer.averages[key].copy()
+    with raises(
+        ValueError,
+        f"Parameter {key} was an array of shape (2, 3) and dtype float32 when it was first "
+        f"updated. Received: {received}. What is kept for it has that shape and type: make a new "
+        "optimizer.",
+    ):
+        step(other)
+    assert (other == 1).all()
+    assert_same(w, before[0])
+    assert_same(optimizer.averages[key], before[1])
+    step(w)
+    assert optimizer.nr_update[key] == 2
 
 
 def test_empty_gradient_is_passed_by():
