@@ -20,18 +20,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
-        prog="ravine", epilog="Without a command: demo, with the options given."
+        prog="ravine",
+        description="Keras 3 optimizers for NumPy and CuPy arrays.",
+        epilog="Without a command: demo, with the options given. ravine COMMAND --help has the "
+        "options of each.",
     )
     parser.add_argument("--version", action="version", version=f"ravine {ravine.__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    demo.add_arguments(commands.add_parser("demo", help="train a network on handwritten digits"))
-    bench.add_arguments(commands.add_parser("bench", help="time steps beside those of others"))
-    _info.add_arguments(commands.add_parser("info", help="say what is installed and in use"))
+    for name, module, text in (
+        ("demo", demo, "train a network on handwritten digits"),
+        ("bench", bench, "time steps beside those of others"),
+        ("info", _info, "say what is installed and in use"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(parser=command)
+        module.add_arguments(command)
 
     is_demo = not given or (
         given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")
     )
-    options = parser.parse_args(["demo", *given] if is_demo else given)
+    options, unknown = parser.parse_known_args(["demo", *given] if is_demo else given)
+    if unknown:  # said with the usage of the command, where argparse would give that of all
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     status: int = options.run(options)
     return status
 

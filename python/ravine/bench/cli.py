@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import ravine
-from ravine._arguments import positive
+from ravine._arguments import duration, folder, new_file, positive
 from ravine.bench import peers, plots, report, suites
 from ravine.bench.cases import DTYPES, RULES
 from ravine.bench.workloads import WORKLOADS
@@ -33,28 +34,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     some: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
     parser.add_argument("--suites", choices=suites.SUITES, default=["peers"], **some,
-                        help=f"of {', '.join(suites.SUITES)}; peers")  # fmt: skip
+                        help="of peers, sizes (of one array), options (of a step), counts (of "
+                        "arrays); default: peers")  # fmt: skip
     parser.add_argument("--workloads", choices=WORKLOADS, default=_DEFAULT, **some,
-                        help=f"of {', '.join(WORKLOADS)}; {', '.join(_DEFAULT)}")  # fmt: skip
+                        help="of the suite peers: resnet50, gpt2, tiny (1,000 arrays of 64), or "
+                        f"one array, flat10 (2**10 elements) to flat26; default: "
+                        f"{', '.join(_DEFAULT)}")  # fmt: skip
     parser.add_argument("--rules", choices=RULES, default=list(RULES), **some,
-                        help=f"of {', '.join(RULES)}; all")  # fmt: skip
+                        help=f"of {', '.join(RULES)}; default: all")  # fmt: skip
     parser.add_argument("--dtypes", choices=DTYPES, default=["float32"], **some,
-                        help=f"of {', '.join(DTYPES)}; float32")  # fmt: skip
+                        help=f"of {', '.join(DTYPES)}; default: float32")  # fmt: skip
     parser.add_argument("--peers", choices=peers.MODULES, default=list(peers.MODULES), **some,
-                        help=f"of {', '.join(peers.MODULES)}; all")  # fmt: skip
+                        help=f"of {', '.join(peers.MODULES)}; default: all")  # fmt: skip
     parser.add_argument("--no-peers", action="store_true", help="only ravine and its limit")
     parser.add_argument(
         "--compile", action="store_true", help="also PyTorch compiled, slow to start"
     )
     parser.add_argument("--threads", nargs="+", type=positive,
-                        metavar="N", help="one after the other; all")  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=positive, default=15, metavar="N", help="at most; %(default)s"
-    )
-    parser.add_argument("--seconds", type=float, default=3.0, metavar="S",
-                        help="after which there is no further round; %(default)s")  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--plot", metavar="DIR", help="draw pictures there, of all suites chosen")
+                        metavar="N", help="one number after the other; default: all that a step "
+                        "would use")  # fmt: skip
+    parser.add_argument("--rounds", type=positive, default=15, metavar="N",
+                        help="of each case, at most; default: %(default)s")  # fmt: skip
+    parser.add_argument("--seconds", type=duration, default=3.0, metavar="S", help="after which "
+                        "a case gets no further round; default: %(default)s")  # fmt: skip
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write all figures there")
+    parser.add_argument("--plot", type=pictures, metavar="DIR",
+                        help="draw pictures there, of all suites chosen")  # fmt: skip
     parser.add_argument("--as-child", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
@@ -80,11 +85,20 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(["", *lines]))
     if options.json:
         figures = {"machine": report.machine(), "left_out": left_out, "rows": rows}
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     if options.plot:
-        for path in plots.draw(rows, Path(options.plot)):
+        for path in plots.draw(rows, options.plot):
             print(f"Drawn: {path}")
     return 0
+
+
+def pictures(text: str) -> Path:
+    """Read the path of a folder for pictures, if they can be drawn."""
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(
+            'matplotlib is needed to draw, and is not installed: pip install "ravine[plot]"'
+        )
+    return folder(text)
 
 
 def _children(options: argparse.Namespace) -> list[tuple[list[str], dict[str, str]]]:
@@ -133,5 +147,5 @@ def _in_this_process(options: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for row in suites.run(choice, lambda line: print(line, flush=True)):
         rows.append(row)
-    Path(options.json).write_text(json.dumps({"rows": rows, "left_out": choice.left_out}))
+    options.json.write_text(json.dumps({"rows": rows, "left_out": choice.left_out}))
     return 0

@@ -57,7 +57,7 @@ def describe(row: Row) -> str:
     """Return one line on a row."""
     low, middle, high = row["to_limit"]
     return (
-        f"{row['name']:18} {row['seconds'] * 1e6:12.1f} us {middle:9.2f} x limit"
+        f"{row['name']:19} {row['seconds'] * 1e6:12.1f} us {middle:9.2f} x limit"
         f"  (quartiles {low:.2f} to {high:.2f})"
     )
 

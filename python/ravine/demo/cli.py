@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 import ravine
-from ravine._arguments import natural, positive
+from ravine._arguments import natural, new_file, positive
 from ravine.demo import picture, report
 from ravine.demo.comparison import compare
 from ravine.demo.data import load_digits
@@ -24,15 +23,23 @@ Exit status: 0 if the final weights agree, 1 if not, 2 if the demo could not run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the demo to a parser, and `run` as what it runs."""
     parser.description = DESCRIPTION
-    parser.add_argument("--optimizer", choices=sorted(RECIPES), default="nadam", help="%(default)s")
-    parser.add_argument("--epochs", type=positive, default=15, metavar="N", help="%(default)s")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="%(default)s")
-    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="%(default)s")
+    parser.add_argument(
+        "--optimizer", choices=sorted(RECIPES), default="nadam", help="default: %(default)s"
+    )
+    numbers = (
+        ("--epochs", positive, 15, "passes over the training images"),
+        ("--batch-size", positive, 32, "images a step; the learning rate follows it"),
+        ("--seed", natural, 0, "of first weights and order of the images"),
+    )
+    for name, kind, default, text in numbers:
+        parser.add_argument(
+            name, type=kind, default=default, metavar="N", help=f"{text}; default: %(default)s"
+        )
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
-        help="of ravine, compared with one; all by default",
+        help="of ravine, compared with one thread; default: all that it would use",
     )
     parser.add_argument(
         "--plot",
@@ -101,12 +108,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def picture_path(text: str) -> Path:
-    """Read the path of a picture that can be written, before the training and not after it."""
+    """Read the path of a picture that can be written."""
     path = Path(text)
     if path.suffix not in picture.FORMATS:
         raise argparse.ArgumentTypeError(
             f"must end in {', '.join(picture.FORMATS)}. Received: {text!r}."
         )
-    if not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"cannot write into the folder of {text!r}.")
-    return path
+    return new_file(text)
