@@ -14,6 +14,7 @@ from checks import (
     on_gpu_message,
     raises,
 )
+from own_rules import OwnSGD
 
 import ravine
 
@@ -21,16 +22,16 @@ ml_dtypes = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes")
 
 ExponentialDecay = ravine.schedules.ExponentialDecay
 OPTIONS = [
+    "weight_decay",
     "clipnorm",
     "clipvalue",
+    "global_clipnorm",
+    "use_ema",
     "ema_momentum",
     "ema_overwrite_frequency",
-    "global_clipnorm",
-    "gradient_accumulation_steps",
     "loss_scale_factor",
+    "gradient_accumulation_steps",
     "name",
-    "use_ema",
-    "weight_decay",
 ]
 
 
@@ -127,7 +128,14 @@ CONSTRUCTORS = {
     "unknown_arguments": (
         lambda: ravine.SGD(lr=0.1, foo=1),
         ValueError,
-        f"Unknown arguments ['foo', 'lr']. The options are {OPTIONS}.",
+        "Unknown arguments ['foo', 'lr']. SGD has "
+        f"{['learning_rate', 'momentum', 'nesterov', *OPTIONS]}.",
+    ),
+    "unknown_argument_of_a_subclass": (
+        lambda: OwnSGD(lr=0.1),
+        ValueError,
+        "Unknown arguments ['lr']. OwnSGD has "
+        f"{['learning_rate', 'momentum', 'nesterov', *OPTIONS]}.",
     ),
     "slash_in_name": (
         lambda: ravine.SGD(name="a/b"),

@@ -238,7 +238,7 @@ def test_optimizer_that_has_a_dynamic_scale_takes_no_other(outer):
         (
             lambda: ravine.LossScaleOptimizer(ravine.SGD(), 0.0),
             ValueError,
-            "dynamic_scale must be in [1.1754943508222875e-38, 8.507059173023462e+37]. "
+            "initial_scale must be in [1.1754943508222875e-38, 8.507059173023462e+37]. "
             "Received: 0.",
         ),
         (

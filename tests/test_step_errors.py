@@ -175,6 +175,17 @@ CALLS = {
         ValueError,
         f"{PAIRS_MESSAGE}1: NoneType.",
     ),
+    "no_iterable": (
+        lambda o, w: o.apply_gradients(None),
+        TypeError,
+        "apply_gradients() takes pairs of gradient and variable, as zip(gradients, variables) "
+        "makes them. Received: NoneType.",
+    ),
+    "minimize_without_function": (
+        lambda o, w: o.minimize(2.5, w),
+        TypeError,
+        "minimize() needs a function that returns the loss and the gradients. Received: float.",
+    ),
     "minimize_without_gradients": (
         lambda o, w: o.minimize(lambda: 2.5, w),
         ValueError,

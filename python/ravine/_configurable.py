@@ -66,7 +66,7 @@ class Configurable:
         self._exclusions = DecayExclusions()
         self._multipliers = Choices()
 
-        values = complete(options)
+        values = complete(options, type(self))
         name = values.pop("name")
         self.name = self._default_name if name is None else name
         for option, value in values.items():

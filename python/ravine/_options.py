@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 
@@ -42,8 +42,8 @@ DEFAULTS: Options = {
 }
 
 
-def complete(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults; refuse what is not an option."""
+def complete(options: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """Fill in the defaults; refuse what is not an option of an optimizer of this class."""
     given = dict(options)
     if given.pop("decay", None) is not None:
         warnings.warn(
@@ -52,8 +52,15 @@ def complete(options: Mapping[str, Any]) -> dict[str, Any]:
             stacklevel=levels_to_the_caller(),
         )
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
-        raise ValueError(f"Unknown arguments {unknown}. The options are {sorted(DEFAULTS)}.")
+        raise ValueError(unknown_arguments(unknown, cls, DEFAULTS))
     return {**DEFAULTS, **given}
+
+
+def unknown_arguments(unknown: Sequence[str], cls: type, options: Iterable[str]) -> str:
+    """Say which arguments a class has, those of its own first."""
+    several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind not in several]
+    return f"Unknown arguments {unknown}. {cls.__name__} has {[*dict.fromkeys([*own, *options])]}."
 
 
 def levels_to_the_caller() -> int:

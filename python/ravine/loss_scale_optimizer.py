@@ -99,7 +99,10 @@ class LossScaleOptimizer(Optimizer):
         scale = _core.LossScale()
         scale.dynamic_scale = number("initial_scale", initial_scale)
         scale.dynamic_growth_steps = count("dynamic_growth_steps", dynamic_growth_steps)
-        scale.check()
+        try:
+            scale.check()
+        except ValueError as error:  # which knows the scale by the name that it has from now on
+            raise ValueError(str(error).replace("dynamic_scale", "initial_scale")) from None
         self.initial_scale = scale.dynamic_scale
         self.inner_optimizer = inner_optimizer
         inner_optimizer._take_loss_scale(scale)

@@ -198,9 +198,16 @@ class Optimizer(Subclassable):
 
         Raises
         ------
+        TypeError
+            As `apply`; also if it is no iterable.
         ValueError
             As `apply`; also if there are no pairs, or something else than pairs.
         """
+        if not isinstance(grads_and_vars, Iterable):
+            raise TypeError(
+                "apply_gradients() takes pairs of gradient and variable, as zip(gradients, "
+                f"variables) makes them. Received: {type(grads_and_vars).__name__}."
+            )
         pairs = list(grads_and_vars)
         if not pairs:
             raise ValueError("apply_gradients() needs at least one pair of gradient and variable.")
@@ -235,6 +242,8 @@ class Optimizer(Subclassable):
 
         Raises
         ------
+        TypeError
+            As `apply`; also if it is no function.
         ValueError
             As `apply`; also if there are no variables, not one function, or it returns something
             else than two values.
@@ -250,6 +259,12 @@ class Optimizer(Subclassable):
         """
         if variables is None or (loss is None) == (value_and_grad is None):
             raise ValueError("minimize() needs variables, and either loss or value_and_grad.")
+        function = value_and_grad if loss is None else loss
+        if not callable(function):
+            raise TypeError(
+                "minimize() needs a function that returns the loss and the gradients. Received: "
+                f"{type(function).__name__}."
+            )
         if loss is not None:
             value, grads = _both("loss", loss())
         elif value_and_grad is not None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from ravine import _core
-from ravine._options import DEFAULTS
+from ravine._options import DEFAULTS, unknown_arguments
 from ravine._tensors import TensorPlan, slot_dtype, zeros_beside
 from ravine.torch._bound import Bound, Group, check_state, params_of, rate_of
 
@@ -54,7 +54,7 @@ class Native(torch.optim.Optimizer):
 
     def __init__(self, params: Any, lr: Any, numbers: Mapping[str, Any], options: Any) -> None:
         if unknown := sorted(options.keys() - OPTIONS.keys()):
-            raise TypeError(f"Unknown arguments {unknown}. The options are {sorted(OPTIONS)}.")
+            raise TypeError(unknown_arguments(unknown, type(self), OPTIONS))
         self._forget_plans()
         super().__init__(params, {"lr": lr, **numbers, **OPTIONS, **options})
 
