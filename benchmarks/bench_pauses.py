@@ -53,11 +53,13 @@ def times(case: Case, threads: Sequence[int], options: argparse.Namespace) -> li
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time and tell; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pause", type=float, default=3.0, metavar="MS", help="%(default)s")
+    parser.add_argument(
+        "--pause", type=float, default=3.0, metavar="MS", help="default: %(default)s"
+    )
     parser.add_argument("--busy", action="store_true", help="compute meanwhile")
-    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="default: %(default)s")
     parser.add_argument("--exponents", type=int, nargs="+", default=EXPONENTS, metavar="N",
-                        help="of the number of elements; %(default)s")  # fmt: skip
+                        help="of the number of elements; default: %(default)s")  # fmt: skip
     options = parser.parse_args(arguments)
     threads = (1, ravine.get_num_threads())
     print(f"Nadam, {threads[1]} threads against one, {options.pause:g} ms between steps")

@@ -66,7 +66,7 @@ def accuracy(weights: Weights, measured: np.ndarray, benign: np.ndarray) -> floa
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train, print, and return the last loss and the accuracy."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="%(default)s")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
     measured, benign = load()
     test = measured[:TEST_SIZE], benign[:TEST_SIZE]

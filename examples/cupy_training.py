@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, print a table, and return what is in it."""
     parser = ArgumentParser(description=__doc__)
     add_device_option(parser)
-    parser.add_argument("--epochs", type=positive, default=15, metavar="N", help="%(default)s")
+    parser.add_argument(
+        "--epochs", type=positive, default=15, metavar="N", help="default: %(default)s"
+    )
     options = parser.parse_args(arguments)
     device, digits = choose(options.device), load_digits()
 

@@ -136,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Fit, print the PSNR by epoch, and return it."""
     parser = ArgumentParser(description=__doc__)
     add_device_option(parser)
-    parser.add_argument("--epochs", type=positive, default=20, metavar="N", help="%(default)s")
+    parser.add_argument(
+        "--epochs", type=positive, default=20, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--plot", type=picture_path, metavar="FILE", help="draw the pictures")
     options = parser.parse_args(arguments)
     if options.plot:

@@ -47,7 +47,7 @@ def train(optimizer, epochs):
 def main(arguments=None):
     """Train with Keras's optimizer and with ours; return the accuracy of both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="default: %(default)s")
     epochs = parser.parse_args(arguments).epochs
     options = {"learning_rate": 0.01, "global_clipnorm": 1.0, "use_ema": True, "ema_momentum": 0.9}
     result = {}

@@ -138,10 +138,23 @@ def train(make: Make, width: int, epochs: int) -> Iterator[tuple[float, float]]:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Train under a limit, in memory and in files; return what came of it."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=4096, metavar="N", help="%(default)s")
-    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="%(default)s")
-    parser.add_argument("--memory", type=int, default=64, metavar="MIB", help="%(default)s")
-    parser.add_argument("--folder", default=".", metavar="DIR", help="on a disk, for the files")
+    parser.add_argument(
+        "--width", type=int, default=4096, metavar="N", help="of each layer; default: %(default)s"
+    )
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--memory",
+        type=int,
+        default=64,
+        metavar="MIB",
+        help="to take at most; default: %(default)s",
+    )
+    parser.add_argument(
+        "--folder",
+        default=".",
+        metavar="DIR",
+        help="on a disk, for the files; default: the current one",
+    )
     options = parser.parse_args(arguments)
     if not Path("/proc/self/status").exists():
         raise SystemExit("error: this example limits memory as Linux does, and this is not Linux.")

@@ -104,7 +104,9 @@ def make_optimizer(steps: int) -> ravine.AdamW:
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Train, print a line for each epoch, and return the accuracies."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="%(default)s in all")
+    parser.add_argument(
+        "--epochs", type=int, default=20, metavar="N", help="in all; default: %(default)s"
+    )
     parser.add_argument("--stop", type=int, metavar="N", help="stop after so many of them")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=".npz or .safetensors")
     options = parser.parse_args(arguments)

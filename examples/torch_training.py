@@ -26,8 +26,12 @@ def network():
 def main(arguments=None):
     """Train; return the accuracy of the weights and of their averages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda; default: %(default)s",
+    )
     given = parser.parse_args(arguments)
 
     x, y = load_digits(return_X_y=True)
