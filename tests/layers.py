@@ -348,7 +348,7 @@ IMPORTS = {
     "keras._jax_values": ["_core"],
     "torch.__init__": ["torch._optimizers"],
     "torch._optimizers": ["_core", "torch._native"],
-    "torch._native": ["_core", "_options", "_tensors", "torch._bound"],
+    "torch._native": ["_core", "_options", "_settings", "_tensors", "torch._bound"],
     "torch._bound": ["_core", "_tensors"],
     "thinc": ["__init__", "_arrays", "_variables"],
     # A user of ravine like any other.

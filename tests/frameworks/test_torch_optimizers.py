@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import assert_same
+from checks import assert_same, raises
 
 import ravine
 
@@ -248,6 +248,40 @@ def test_numbers_out_of_range():
     with pytest.raises(ValueError, match="clipvalue"):
         optimizer.add_param_group({"params": [parameter(2.0)], "clipvalue": -1.0})
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": None}, "lr must be a number. Received: None."),
+        ({"lr": "0.1"}, "lr must be a number. Received: '0.1'."),
+        ({"clipnorm": "1"}, "clipnorm must be a number. Received: '1'."),
+        ({"momentum": None}, "momentum must be a number. Received: None."),
+        ({"nesterov": 3}, "nesterov must be True or False. Received: 3."),
+        ({"use_ema": "yes"}, "use_ema must be True or False. Received: 'yes'."),
+        (
+            {"gradient_accumulation_steps": 1.5},
+            "gradient_accumulation_steps must be a whole number. Received: 1.5.",
+        ),
+    ],
+)
+def test_options_of_other_types(options, message):
+    with raises(ValueError, message):
+        ravine.torch.SGD([parameter(1.0)], **options)
+    optimizer = ravine.torch.SGD([parameter(1.0)])
+    with raises(ValueError, message):
+        optimizer.add_param_group({"params": [parameter(2.0)], **options})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_numbers_may_be_tensors():
+    w = parameter(1.0)
+    numbers = {"lr": torch.tensor(0.5), "momentum": torch.tensor(0.5), "clipnorm": torch.tensor(2)}
+    optimizer = ravine.torch.SGD([w], **numbers)
+    for _ in range(2):
+        w.grad = torch.ones(())
+        optimizer.step()
+    assert w.item() == 1 - 0.5 - 0.75
 
 
 def test_parameter_of_another_type():

@@ -52,8 +52,12 @@ def _what_is_wrong(state: object) -> str | None:
 
 
 def rate_of(group: Mapping[str, Any]) -> float:
-    """Return the learning rate of a group; ValueError if it is not finite."""
-    rate = float(group["lr"])
+    """Return the learning rate of a group; ValueError if it is no finite number."""
+    rate = group["lr"]
+    if type(rate) is not float:
+        if not hasattr(rate, "__float__"):
+            raise ValueError(f"lr must be a number. Received: {rate!r}.")
+        rate = float(rate)
     if not math.isfinite(rate):
         raise ValueError(f"lr must be a finite number. Received: {rate}.")
     return rate

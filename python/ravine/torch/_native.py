@@ -11,10 +11,24 @@ import torch
 
 from ravine import _core
 from ravine._options import DEFAULTS, unknown_arguments
+from ravine._settings import count, flag, number, optional
 from ravine._tensors import TensorPlan, slot_dtype, zeros_beside
 from ravine.torch._bound import Bound, Group, check_state, params_of, rate_of
 
 OPTIONS = {name: value for name, value in DEFAULTS.items() if name != "name"}
+
+# Of the options; the others are numbers or None.
+_KINDS: dict[str, Callable[[str, object], Any]] = {
+    "use_ema": flag,
+    "ema_momentum": number,
+    "ema_overwrite_frequency": optional(count),
+    "gradient_accumulation_steps": optional(count),
+}
+
+
+def _plain(value: object) -> object:
+    """Return the number in a tensor, and anything else as it is."""
+    return value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value
 
 
 class Native(torch.optim.Optimizer):
@@ -184,9 +198,11 @@ class Native(torch.optim.Optimizer):
     def _settings(self, group: Mapping[str, Any]) -> tuple[_core.Options, _core.Rule]:
         options, rule = _core.Options(), self._rule()
         for name in OPTIONS:
-            setattr(options, name, group[name])
+            convert = _KINDS.get(name, optional(number))
+            setattr(options, name, convert(name, _plain(group[name])))
         for name in self._numbers:
-            setattr(rule, name, type(getattr(rule, name))(group[name]))
+            convert = flag if isinstance(getattr(rule, name), bool) else number
+            setattr(rule, name, convert(name, _plain(group[name])))
         options.check()
         rule.check()
         rate_of(group)
