@@ -212,6 +212,25 @@ def test_variable_that_was_spoilt_is_seen_before_update_step(spoil):
     assert calls == []
 
 
+def test_value_that_update_step_returns_is_refused():
+    class Returning(OwnSGD):
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(gradient, variable, learning_rate)
+            return variable
+
+    w = [np.ones(3)]
+    optimizer = Returning(0.5)
+    optimizer.build(w)
+    before = everything_of(optimizer, w)
+    with raises(
+        TypeError,
+        "update_step() must change the variable in place, as assign_sub() does, and return "
+        "nothing. Received: ndarray.",
+    ):
+        optimizer.apply([np.ones(3)])
+    assert everything_of(optimizer, w) == before
+
+
 SHARING = {
     "variable": (lambda o, w: w[0], "variable 0 ('variable_0')"),
     "part_of_variable": (

@@ -226,8 +226,14 @@ class PythonPlan(_core.Plan):
         updated: list[Any] = [None] * len(self._copies)
         for i, gradient in enumerate(call.gradients):
             if gradient is not None or received[i]:
-                updated[i] = self._copies[i]
-                update_step(self._gradients[i], updated[i], call.learning_rate * self._rates[i])
+                copy = updated[i] = self._copies[i]
+                rate = call.learning_rate * self._rates[i]
+                returned = update_step(self._gradients[i], copy, rate)
+                if returned is not None:  # a new value, which would be lost
+                    raise TypeError(
+                        "update_step() must change the variable in place, as assign_sub() does, "
+                        f"and return nothing. Received: {type(returned).__name__}."
+                    )
         return updated
 
     def _put_back(

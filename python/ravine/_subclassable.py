@@ -70,6 +70,10 @@ class Subclassable(Savable):
         learning_rate : float
             That of this call times the multiplier of the variable, in double: `ravine.ops.cast`
             rounds it.
+
+        Notes
+        -----
+        It returns nothing: if it does, the step is a TypeError.
         """
         if not self._has_own_rule() or self._native is _core.HandedOver:
             raise TypeError(
