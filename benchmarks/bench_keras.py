@@ -121,13 +121,20 @@ def of_fit(model: Any) -> Callable[[], float]:
     return timed
 
 
+def in_turn(timed: list[Callable[[], float]], turn: int) -> tuple[float, float]:
+    """Time both, in every second turn the other one first: what runs first may be at an advantage."""
+    first, second = timed if turn % 2 == 0 else timed[::-1]
+    samples = first(), second()
+    return samples if turn % 2 == 0 else samples[::-1]
+
+
 def compare(name: str, arguments: dict[str, Any], kind: str, rounds: int, calls: int) -> Row:
     """Time Keras's own and ours in turn; return medians, in microseconds, and their ratio."""
     timed = []
     for library in (keras.optimizers, ravine.keras):
         model = compiled(getattr(library, name)(**arguments))
         timed.append(of_apply(model, calls) if kind == "apply" else of_fit(model))
-    samples = [[run() for run in timed] for _ in range(rounds)]
+    samples = [in_turn(timed, turn) for turn in range(rounds)]
     theirs, ours = (statistics.median(column) * 1e6 for column in zip(*samples, strict=True))
     ratio = statistics.median(mine and other / mine for other, mine in samples)
     return {"kind": kind, "keras": theirs, "ravine": ours, "ratio": ratio}
