@@ -7,7 +7,8 @@
 //   take_state()    takes over the scalar state of another, and none of its hyperparameters;
 //   visit_kernel()  hands out the formula for one element, a functor `void (T& w, T g, T& slot...)`
 //                   with `slot_count` and `rounded<T>()`: its numbers are computed in double and
-//                   rounded once to the type of the arithmetic.
+//                   rounded once to the type of the arithmetic. T may stand for many numbers, so
+//                   that it chooses by the functions of choices.hpp.
 #pragma once
 
 #include <variant>

@@ -14,7 +14,8 @@ namespace {
 /// elementary functions on the IBM RISC System/6000 processor"). tests/cpp/test_root.cpp shows that
 /// it is for all mantissas and exponents, whatever a processor takes for an approximation.
 inline __m512 root(__m512 x) {
-  // Below, x - g * g would be subnormal; above are infinity, NaN and all numbers with a sign.
+  // Below 2^-102 x - g * g has bits beneath the smallest subnormal; above are infinity, NaN and all
+  // numbers with a sign.
   constexpr int lowest = (127 - 100) << 23, infinity = 0x7f800000;
   const __m512i height = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(lowest));
   const __mmask16 plain = _mm512_cmplt_epu32_mask(height, _mm512_set1_epi32(infinity - lowest));

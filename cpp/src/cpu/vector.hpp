@@ -91,7 +91,7 @@ struct Vector {
     }
     return no;
   }
-  // Where one of the two is NaN the instructions give the second.
+  // Where one of the two is NaN, or both are zero, the instructions give the second.
   RAVINE_PORTABLE friend Vector at_least(Vector value, const Vector& bound) {
     for (int i = 0; i < parts; ++i) {
       value.part[i] = _mm512_max_ps(bound.part[i], value.part[i]);
