@@ -122,7 +122,7 @@ def of_fit(model: Any) -> Callable[[], float]:
 
 
 def in_turn(timed: list[Callable[[], float]], turn: int) -> tuple[float, float]:
-    """Time both, in every second turn the other one first: what runs first may be at an advantage."""
+    """Time both, in every second turn the other one first: the first may be at an advantage."""
     first, second = timed if turn % 2 == 0 else timed[::-1]
     samples = first(), second()
     return samples if turn % 2 == 0 else samples[::-1]
