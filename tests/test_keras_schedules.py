@@ -252,7 +252,7 @@ def test_schedule_without_a_call_is_not_made():
     class Odd(theirs.LearningRateSchedule):
         pass
 
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError):  # Keras makes it, and fails when it is used
         Odd()(0)
 
     class Own(schedules.LearningRateSchedule):
