@@ -22,6 +22,12 @@ namespace {
 /// costs nothing in the cache, and out of it a tenth to a third of the time on some processors.
 constexpr std::int64_t stride = 64, distance = 1024;
 
+/// Asks for the stride of each array that is so far ahead.
+template <class... T>
+inline void look_ahead(const T*... array) {
+  (fetch_ahead(array, distance, stride), ...);
+}
+
 // Each array is a parameter of its own, so that `restrict` tells the compiler what the plan has
 // checked: no two of them overlap. The numbers come by reference and are not copied: a copy reads
 // many at a time right after they were written one by one, and that takes as long as 64 elements.
@@ -39,9 +45,8 @@ template <bool averages, class T, class Raw, class Step, class... Slot>
   };
   std::int64_t begin = 0;
   for (; begin + stride <= count; begin += stride) {
-    (fetch_ahead(w + begin, distance, stride), fetch_ahead(g + begin, distance, stride));
-    (fetch_ahead(slot + begin, distance, stride), ...);
-    if constexpr (averages) fetch_ahead(mean + begin, distance, stride);
+    look_ahead(w + begin, g + begin, slot + begin...);
+    if constexpr (averages) look_ahead(mean + begin);
 #pragma omp simd
     for (std::int64_t i = begin; i < begin + stride; ++i) update(i);
   }
@@ -78,9 +83,8 @@ template <bool averages, class Raw, class Step, class... Slot>
   const Average<Wide> wide_average(average);
   std::int64_t begin = 0;
   for (; begin + stride <= count; begin += stride) {
-    (fetch_ahead(w + begin, distance, stride), fetch_ahead(g + begin, distance, stride));
-    (fetch_ahead(slot + begin, distance, stride), ...);
-    if constexpr (averages) fetch_ahead(mean + begin, distance, stride);
+    look_ahead(w + begin, g + begin, slot + begin...);
+    if constexpr (averages) look_ahead(mean + begin);
     update(wide_step, wide_average, begin);
   }
   using Narrow = Vector<1>;
