@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -307,24 +309,26 @@ TEST_F(Threads, WorkInAForkedChild) {
   EXPECT_TRUE(runs_each_item_once(100));
 }
 
+/// As `runs_each_item_once`, without the heap: a thread that forks while another one holds a lock
+/// of AddressSanitizer's heap has a child that waits for it for ever.
+bool runs_32_items_once(std::array<std::atomic<int>, 32>& calls) {
+  for (auto& each : calls) each.store(0);
+  cpu::parallel_for(32, much, [&](std::int64_t i) { calls[static_cast<std::size_t>(i)] += 1; });
+  return std::ranges::all_of(calls, [](const auto& each) { return each.load() == 1; });
+}
+
 TEST_F(Threads, WorkInAChildForkedDuringALoop) {
   if (!can_fork_with_threads()) GTEST_SKIP() << "ThreadSanitizer cannot follow the child";
   set_num_threads(3);
-  std::atomic<bool> stop{false};
+  static std::array<std::atomic<int>, 32> calls, calls_of_other;
+  ASSERT_TRUE(runs_32_items_once(calls));  // makes the threads that both use
+  std::atomic<bool> stop{false}, runs{false};
   std::thread other([&] {
-    while (!stop.load()) runs_each_item_once(50);
+    for (; !stop.load(); runs.store(true)) runs_32_items_once(calls_of_other);
   });
+  while (!runs.load()) std::this_thread::yield();
   for (int repeat = 0; repeat < 20; ++repeat) {
-    EXPECT_EQ(status_of_child([] {
-                // A plain array: another thread may have held the lock of the heap's tools.
-                static std::atomic<int> calls[32];
-                cpu::parallel_for(32, much, [](std::int64_t i) { calls[i].fetch_add(1); });
-                for (const auto& each : calls) {
-                  if (each.load() != 1) return false;
-                }
-                return true;
-              }),
-              0);
+    EXPECT_EQ(status_of_child([] { return runs_32_items_once(calls); }), 0);
   }
   stop.store(true);
   other.join();
