@@ -16,10 +16,12 @@ Gradients::Gradients(const std::vector<std::string>& names, bool on_gpu)
       known_(names.size()),
       layouts_(names.size()) {}
 
-bool Gradients::lie_like_last(const py::list& held) const {
-  if (on_gpu_) return false;
-  for (std::size_t i = 0; i < layouts_.size(); ++i) {
-    PyObject* const gradient = PyList_GET_ITEM(held.ptr(), static_cast<py::ssize_t>(i));
+bool Gradients::lie_like_last(const py::object& gradients) const {
+  if (on_gpu_ || !PyList_CheckExact(gradients.ptr())) return false;
+  const auto size = static_cast<std::size_t>(PyList_GET_SIZE(gradients.ptr()));
+  if (size != layouts_.size()) return false;
+  for (std::size_t i = 0; i < size; ++i) {
+    PyObject* const gradient = PyList_GET_ITEM(gradients.ptr(), static_cast<py::ssize_t>(i));
     if (!layouts_[i].is_that_of(gradient)) return false;
   }
   return true;

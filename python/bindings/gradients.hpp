@@ -23,8 +23,8 @@ class Gradients {
   /// Lets gradients be tensors of a type, and what arrays can be made of.
   void take_tensors(TensorType type) { tensors_ = std::move(type); }
 
-  /// Whether these lie where the last ones lie. Only on the CPU.
-  bool lie_like_last(const pybind11::list& held) const;
+  /// Whether these, in a list that no one changes, lie where the last ones lie. Only on the CPU.
+  bool lie_like_last(const pybind11::object& gradients) const;
 
   /// Whether these are the very last ones. Only on a GPU: NumPy lets an array be changed in place.
   bool are_last(const pybind11::object& gradients) const;

@@ -3,14 +3,13 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
-#include <exception>
 #include <map>
 #include <string>
 
 #include "arrays.hpp"
 #include "bind.hpp"
+#include "errors.hpp"
 #include "ravine/cuda.hpp"
-#include "ravine/error.hpp"
 #include "ravine/threads.hpp"
 #include "ravine/version.hpp"
 
@@ -24,20 +23,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The native part of ravine: rules, options, and plans over arrays.";
   module.attr("__version__") = RAVINE_VERSION;
 
-  py::register_exception_translator([](std::exception_ptr error) {
-    try {
-      if (error) std::rethrow_exception(error);
-    } catch (const ravine::TypeError& e) {
-      PyErr_SetString(PyExc_TypeError, e.what());
-    } catch (const ravine::OutOfMemoryError& e) {
-      PyErr_SetString(PyExc_MemoryError, e.what());
-    } catch (const ravine::ArgumentError& e) {
-      PyErr_SetString(PyExc_ValueError, e.what());
-    } catch (const ravine::Error& e) {
-      PyErr_SetString(PyExc_RuntimeError, e.what());
-    }
-  });
-
+  py::register_exception_translator(ravine::python::set_library_error);
   ravine::python::prepare_arrays();
   ravine::python::bind_rules(module);
   ravine::python::bind_tensor_type(module);

@@ -109,6 +109,7 @@ class Averaging(Buildable):
                 self._variables.check_writable()
                 arrays = self._variables.bound
             hide = keep_values(arrays, self._device)
+            self._suspend_steps(True)
             try:
                 self.finalize_variable_values()
                 if self._device is not None:
@@ -116,6 +117,7 @@ class Averaging(Buildable):
                 self._hide_averages = hide
             except BaseException:
                 hide()
+                self._suspend_steps(False)
                 raise
         self._averages_shown.add(block)
 
@@ -126,6 +128,16 @@ class Averaging(Buildable):
             if self._hide_averages is not None and not self._averages_shown:
                 self._hide_averages()
                 self._hide_averages = None
+                self._suspend_steps(False)
+
+    def _bind(self, variables: BuiltVariables) -> None:
+        super()._bind(variables)
+        self._suspend_steps(self._hide_averages is not None)
+
+    def _suspend_steps(self, suspended: bool) -> None:
+        """Let the plan make no steps on its own, so that they are refused here."""
+        if self._plan is not None:
+            self._plan.suspended = suspended
 
     def _refuse_averages_shown(self, what: str) -> None:
         """Raise a ValueError inside a block of `averaged_weights`."""

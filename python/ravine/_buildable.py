@@ -111,6 +111,7 @@ class Buildable(Configurable):
             state.plan.set_learning_rate(rate, current_stream(device))
         plan = state.plan
         _exclude(plan, excluded)
+        plan.bind_step(self._rule, self._options, self._lock)
         variables.remember()
         # Stores alone, between which no interrupt comes. With an update of the dict of attributes
         # Python would make one, and find each of them more slowly from then on.

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from threading import RLock
 from typing import Any
 
 __version__: str
@@ -78,6 +79,7 @@ class TensorType:
 
 class Plan:
     received: list[bool]
+    suspended: bool
     def __init__(
         self,
         names: Sequence[str],
@@ -103,6 +105,13 @@ class Plan:
         producer: int | None = None,
         loss_scale: LossScale | None = None,
     ) -> None: ...
+    def bind_step(self, rule: Rule, options: Options, lock: RLock) -> None: ...
+    def step_bound(
+        self,
+        gradients: Sequence[Any],
+        learning_rate: float,
+        on_missing: Callable[[list[Any]], None] | None,
+    ) -> bool: ...
     def time_steps(
         self,
         rule: Rule,

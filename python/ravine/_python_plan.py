@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import RLock
 from typing import Any, NamedTuple
 from weakref import WeakMethod
 
@@ -133,6 +134,9 @@ class PythonPlan(_core.Plan):
     def overwrite_with_averages(self, indices: Sequence[int], stream: int = 0) -> None:
         """See `_core.Plan`."""
         self._taking_back.overwrite_with_averages(indices, stream)
+
+    def bind_step(self, rule: _core.Rule, options: _core.Options, lock: RLock) -> None:
+        """Bind nothing: a step is more than a native one."""
 
     def step(
         self,
