@@ -115,7 +115,8 @@ def test_training_in_files_needs_less_memory_than_its_arrays(tmp_path):
         "Parameters 17 MiB, gradients as much, slots twice as much",
         "Memory may grow by 16 MiB",
     ]
-    assert lines[2].startswith("In memory: Unable to allocate 16.0 MiB for an array with shape")
+    # Which array is the first that finds no room depends on what the heap had left.
+    assert lines[2].startswith("In memory: Unable to allocate ")
     assert lines[3] == "In files:"
     assert float(re.fullmatch(r"epoch   1   loss 0\.\d+   test accuracy (.+)", lines[4])[1]) > 0.9
     assert lines[5] == "66 MiB were trained in files, beside 16 MiB of memory"

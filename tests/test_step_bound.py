@@ -1,7 +1,5 @@
 """The step that `apply` leaves to the plan, lock and all: when it does, and as what."""
 
-import gc
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from threading import Event
@@ -191,15 +189,6 @@ def test_warns_of_missing_gradients():
     with pytest.warns(UserWarning, match="[Gg]radient"):
         optimizer.apply([None, np.ones(2)])
     assert optimizer.iterations == 1
-
-
-def test_an_optimizer_and_its_arrays_go_when_nothing_holds_them():
-    optimizer = built(ravine.SGD(0.5))
-    optimizer.apply([np.ones(3)])
-    alive = weakref.ref(optimizer)
-    del optimizer
-    gc.collect()
-    assert alive() is None
 
 
 def test_plan_without_a_bound_step_makes_none():

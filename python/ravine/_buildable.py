@@ -14,6 +14,7 @@ from ravine._arrays import AnyArray, Array
 from ravine._configurable import Configurable
 from ravine._cuda import current_stream
 from ravine._learning_rate import LearningRate, Rate
+from ravine._missing_gradients import MissingGradients
 from ravine._multipliers import METHOD, Multipliers
 from ravine._options import levels_to_the_caller
 from ravine._saved_state import load_state_dict, state_dict
@@ -31,7 +32,7 @@ class Buildable(Configurable):
 
     def __init__(self, learning_rate: LearningRate, options: Mapping[str, Any]) -> None:
         self._unbind()
-        self._on_missing: Callable[[list[Gradient]], None] | None = self._warn_about_missing
+        self._on_missing: MissingGradients | None = MissingGradients(self)
         self._loss_scale: _core.LossScale | None = None  # of a LossScaleOptimizer around this one
         super().__init__(learning_rate, options)
 

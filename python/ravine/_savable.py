@@ -12,6 +12,7 @@ from ravine import _core
 from ravine._arrays import AnyArray, Array, copy_to_host
 from ravine._averages import Averaging
 from ravine._checkpoint import load, save
+from ravine._missing_gradients import MissingGradients
 from ravine._saved_state import load_state_dict, state_dict, state_of_list
 from ravine._variables import Variables
 
@@ -315,7 +316,7 @@ class Savable(Averaging):
             ]
         self._exclusions = state["exclusions"]
         self._multipliers = state["multipliers"]
-        self._on_missing = self._warn_about_missing if state["warns"] else None
+        self._on_missing = MissingGradients(self) if state["warns"] else None
         if state["variables"] is not None:
             self.build(state["variables"])
             if state["state"] is not None:
