@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The loop must use vectors as wide as its instruction set has, and no fused multiply-add, which
-# would give other bits, but for the squares of a norm, which are exact, and the five that make a
-# root of an approximation. Both have gone wrong without any test failing otherwise.
+# The loop must use vectors as wide as its instruction set has, ask for memory ahead, and have no
+# fused multiply-add, which would give other bits, but for the squares of a norm, which are exact, and
+# the five that make a root of an approximation. All have gone wrong without any test failing otherwise.
 #
 # check_assembly.sh [FOLDER]: the objects of a build in FOLDER, or of one made for this.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -13,6 +13,9 @@ fi
 # Prints what is wrong with the loops of one object; `width` is the register that they should use.
 read -r -d '' inspect <<'AWK' || true
 function finish() {
+  # Variable and gradient, and the average: two lines of 16-bit numbers, four of others.
+  least = name ~ /::loop<true/ ? 8 : 4
+  if (name ~ /::loop</ && asked < least) print asked " lines asked for ahead in " name
   if (name == "" || !has_root) return
   ++loops
   if (!packed_root) print "no packed square root in " name
@@ -22,11 +25,12 @@ function finish() {
   finish()
   name = ($0 ~ /::loop<|::divide<true, true/) ? $0 : ""
   is_norm = $0 ~ /::sum_squares\(|::Tile::/
-  has_root = packed_root = packed_division = 0
+  has_root = packed_root = packed_division = asked = 0
 }
 /\tvrsqrt14ps .*zmm/ { ++approximations }
 $0 ~ /\tv?fn?m(add|sub)/ || /\tvfm(addsub|subadd)/ { if (!is_norm) ++fused }
 name == "" { next }
+/\tprefetch/ { ++asked }
 /sqrt[sp][sd] / { has_root = 1 }
 $0 ~ "sqrtp[sd] .*" width { packed_root = 1 }
 $0 ~ "divp[sd] .*" width { packed_division = 1 }
@@ -60,5 +64,5 @@ if ((checked != 3)); then
   echo "check_assembly: expected the objects of v2, v3 and v4, found $checked" >&2
   failed=1
 fi
-if ((failed == 0)); then echo "check_assembly: full vectors and nothing fused but exact in $checked objects"; fi
+if ((failed == 0)); then echo "check_assembly: full vectors, asked for ahead, and nothing fused but exact in $checked objects"; fi
 exit "$failed"
