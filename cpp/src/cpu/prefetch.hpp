@@ -16,7 +16,8 @@ namespace {
 /// alone does not look far enough. Inlined at once: GCC takes a function that does nothing else for
 /// one without effect, and leaves its calls out.
 template <class T>
-[[gnu::always_inline]] inline void fetch_ahead(const T* elements, std::int64_t distance, std::int64_t count) {
+[[gnu::always_inline]] inline void fetch_ahead(const T* elements, std::int64_t distance,
+                                               std::int64_t count) {
   const auto ahead = reinterpret_cast<std::uintptr_t>(elements) +
                      static_cast<std::uintptr_t>(distance) * sizeof(T);
   const auto bytes = static_cast<std::uintptr_t>(count) * sizeof(T);
