@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from random import Random
 from statistics import median, quantiles
 
 Run = Callable[[int], float]  # so many steps; seconds of one
@@ -28,6 +29,9 @@ def repeated(step: Callable[[], object]) -> Run:
 def race(runs: Mapping[str, Run], rounds: int, seconds: float) -> Samples:
     """Run all in turn, round after round.
 
+    The order of a round is another one each time: what ran before matters. After milliseconds
+    without traffic, for instance, a processor's path to the memory takes some to speed up again.
+
     Parameters
     ----------
     runs : dict of callables
@@ -42,10 +46,12 @@ def race(runs: Mapping[str, Run], rounds: int, seconds: float) -> Samples:
         repeats[name] = max(1, min(2000, int(_SHORTEST / max(run(1), 1e-7))))
     samples: Samples = {name: [] for name in runs}
     begin = time.perf_counter()
+    turns, shuffler = [*runs.items()], Random(0)
     for done in range(rounds):
         if done >= 3 and time.perf_counter() - begin > seconds:
             break
-        for name, run in runs.items():
+        shuffler.shuffle(turns)
+        for name, run in turns:
             time.sleep(_REST)
             run(1)
             samples[name].append(run(repeats[name]))
