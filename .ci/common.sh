@@ -33,10 +33,11 @@ use_venv() {
   if (($#)); then pip install --quiet --disable-pip-version-check "$@"; fi
 }
 
-# pip ARGUMENT...: works on the environment in use. One serves all: it takes longer to make than they.
+# pip install ARGUMENT...: works on the environment in use. One serves all: it takes longer to make than
+# they. What is not imported is not compiled: most modules of what is installed.
 pip() {
   [[ -x $work/pip/bin/python ]] || "${PYTHON:-python3}" -m venv "$work/pip"
-  "$work/pip/bin/python" -m pip --python "$VIRTUAL_ENV/bin/python" "$@"
+  "$work/pip/bin/python" -m pip --python "$VIRTUAL_ENV/bin/python" "$1" --no-compile "${@:2}"
 }
 
 # build NAME [OPTION...]: configures and builds the C++ library in $work/NAME, without CUDA unless

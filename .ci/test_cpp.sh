@@ -13,5 +13,7 @@ run_tests release
 
 echo "ThreadSanitizer"
 build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRAVINE_TESTS=ON -DRAVINE_SANITIZE=thread
-# By default it ends a child of a process with threads that starts threads of its own.
-TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" run_tests thread
+# By default it ends a child of a process with threads that starts threads of its own. Left out are tests
+# of arithmetic, on one thread, which take half of the time and leave it nothing to find.
+TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" run_tests thread \
+  --exclude-regex '^(Formats/)?(Loop|Hashes|Root)'

@@ -36,7 +36,7 @@ PyObject* step_bound(PyObject* plan, PyObject* const* arguments, Py_ssize_t coun
 }
 
 void add_step_bound(const py::object& type) {
-  // Through another type: that with three arguments is what the flag stands for.
+  // All methods are given as of one type; the flag says of which this one is.
   static PyMethodDef method{"step_bound",
                             reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&step_bound)),
                             METH_FASTCALL, nullptr};

@@ -39,10 +39,18 @@ NAMES = {
     "older_protocol": lambda stream: OlderProtocol(stream.ptr),
     "pointer": lambda stream: Pointer(stream.ptr),
 }
+MAKERS = []
 
 
 def new_stream(xp):
     return xp.cuda.Stream(non_blocking=True)
+
+
+@pytest.fixture(autouse=True)
+def makers():
+    """Let optimizers live as long as a test: one that goes waits for the GPU."""
+    yield
+    MAKERS.clear()
 
 
 def late(xp, stream, size=5000):
@@ -56,6 +64,7 @@ def late(xp, stream, size=5000):
     step = xp.asarray(np.arange(1, size + 1, dtype=np.float32))
     xp.cuda.get_current_stream().synchronize()
     optimizer.apply([step], stream=stream)
+    MAKERS.append(optimizer)
     return array
 
 
