@@ -166,8 +166,7 @@ class Optimizer(Subclassable):
         if not grads:
             return None
         with self._lock:
-            if self._hide_averages is not None:
-                self._refuse_averages_shown("A step cannot be made")
+            self._refuse_averages_shown("A step cannot be made")
             step_stream = producer = 0
             if self._device is not None or stream is not None:
                 step_stream, producer = self._streams(stream)
@@ -175,17 +174,9 @@ class Optimizer(Subclassable):
             if type(rate) is not float:
                 rate = self._rate_of_this_call(rate, step_stream)
             before = self._resolve_callables() if self._callables else {}
+            gradients = grads, self._on_missing, step_stream, producer
             try:
-                self._plan.step(
-                    self._rule,
-                    self._options,
-                    rate,
-                    grads,
-                    self._on_missing,
-                    step_stream,
-                    producer,
-                    self._loss_scale,
-                )
+                self._plan.step(self._rule, self._options, rate, *gradients, self._loss_scale)
             except Exception:
                 self._take_back(before)
                 raise
